@@ -1,0 +1,115 @@
+"""Every setting of a profile: name, type, default and what would be right. The only list; `profile` reads by it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+Check = Callable[[Any], str | None]
+
+
+def between(low: float, high: float) -> Check:
+    """A check that a number lies in [low, high]."""
+
+    def check(value: Any) -> str | None:
+        return None if low <= value <= high else f"must be between {low:g} and {high:g}"
+
+    return check
+
+
+def one_of(*allowed: str) -> Check:
+    """A check that a text is one of a fixed set."""
+
+    def check(value: Any) -> str | None:
+        return None if value in allowed else f"must be one of {', '.join(repr(a) for a in allowed)}"
+
+    return check
+
+
+def currency(value: Any) -> str | None:
+    """ISO 4217 alphabetic code."""
+    ok = len(value) == 3 and value.isalpha() and value.isupper()
+    return None if ok else "must be an ISO 4217 code of three capital letters, such as 'USD'"
+
+
+@dataclass(frozen=True)
+class Setting:
+    """One setting: `section.key`, its type, its default and a check that says what would be right."""
+
+    section: str
+    key: str
+    type: type
+    default: Any
+    check: Check | None = None
+
+    @property
+    def name(self) -> str:
+        return f"{self.section}.{self.key}"
+
+    @property
+    def environment(self) -> str:
+        return f"PLATFORM_{self.section}_{self.key}".upper()
+
+
+SETTINGS: tuple[Setting, ...] = (
+    Setting("profile", "run_dir", str, ""),  # "" = <root>/.run/<profile>
+    Setting("profile", "drills", bool, False),
+    Setting("profile", "packs", list, []),  # [] = every pack file
+    # --- database: an own DSN replaces the embedded server
+    Setting("database", "connections_max", int, 60, between(20, 1000)),
+    Setting("database", "connections_reserve", int, 8, between(3, 100)),
+    Setting("database", "roles", str, "create", one_of("create", "given")),
+    Setting("database", "connect_timeout_seconds", float, 3.0, between(0.5, 30)),
+    Setting("database", "statement_timeout_seconds", float, 20.0, between(1, 600)),
+    Setting("database", "lock_timeout_seconds", float, 5.0, between(0.1, 60)),
+    Setting("database", "idle_in_transaction_seconds", float, 5.0, between(1, 60)),
+    Setting("database", "connection_age_seconds_max", float, 1800.0, between(10, 86400)),
+    # --- object store: an own endpoint replaces the embedded one
+    Setting("objectstore", "endpoint", str, ""),
+    Setting("objectstore", "bucket", str, "fraud-platform"),
+    Setting("objectstore", "region", str, "us-east-1"),
+    Setting("objectstore", "port", int, 0, between(0, 55535)),  # 0 = chosen once and kept in ports.json
+    Setting("objectstore", "memory_mib", int, 384, between(128, 8192)),
+    # --- bus
+    Setting("bus", "partitions", int, 1, between(1, 64)),
+    Setting("bus", "poll_busy_seconds", float, 0.02, between(0.001, 1)),
+    Setting("bus", "poll_idle_seconds", float, 0.5, between(0.01, 10)),
+    # --- loop
+    Setting("loop", "batch_records_max", int, 500, between(1, 5000)),
+    Setting("loop", "retry_delay_seconds_max", float, 2.0, between(0.1, 60)),
+    Setting("loop", "watchdog_seconds", float, 30.0, between(5, 600)),
+    Setting("loop", "beat_age_seconds_max", float, 12.0, between(2, 300)),
+    Setting("loop", "bugs_in_a_row_max", int, 5, between(1, 100)),
+    Setting("loop", "dead_letters_run_max", int, 200, between(1, 100000)),
+    # --- ingestion gate
+    Setting("gate", "host", str, "127.0.0.1"),
+    Setting("gate", "port", int, 8640, between(0, 65535)),
+    Setting("gate", "threads", int, 4, between(1, 32)),
+    Setting("gate", "batch_events_max", int, 1000, between(1, 10000)),
+    Setting("gate", "body_bytes_max", int, 8 * 1024 * 1024, between(1024, 256 * 1024 * 1024)),
+    Setting("gate", "wait_ms_max", int, 5000, between(0, 60000)),
+    # --- producer
+    Setting("producer", "round_transactions_max", int, 450, between(1, 900)),
+    Setting("producer", "max_events_per_output", int, 0, between(0, 10**9)),  # 0 = whole world
+    # --- evidence
+    Setting("evidence", "segment_records_max", int, 1000, between(1, 10000)),
+    Setting("evidence", "linger_seconds", float, 1.0, between(0, 60)),
+    # --- context, features, decisions, actions
+    Setting("context", "budget_seconds", float, 2.0, between(0.05, 600)),
+    Setting("features", "label_delay_days", int, 7, between(0, 365)),
+    Setting("features", "lateness_seconds", int, 3600, between(0, 30 * 86400)),
+    Setting("features", "cached_entries_max", int, 1_500_000, between(1000, 100_000_000)),
+    Setting("decision", "policy", str, "baseline"),
+    Setting("decision", "posture_pin", str, "", one_of("", "NORMAL", "DEGRADED_1", "DEGRADED_2", "FAIL_CLOSED")),
+    Setting("decision", "currency", str, "USD", currency),
+    Setting("actions", "webhook_url", str, ""),
+    Setting("actions", "webhook_timeout_seconds", float, 3.0, between(0.1, 30)),
+    Setting("actions", "webhook_attempts_max", int, 5, between(1, 50)),
+    Setting("actions", "webhook_actions", list, ["notify_cardholder"]),
+    Setting("actions", "kill_switch", bool, False),
+    # --- logs
+    Setting("logs", "level", str, "info", one_of("debug", "info", "warning", "error")),
+    Setting("logs", "file_bytes_max", int, 20 * 1024 * 1024, between(65536, 2**31)),
+    Setting("logs", "files_max", int, 5, between(1, 100)),
+)

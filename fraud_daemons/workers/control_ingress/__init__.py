@@ -1,0 +1,1 @@
+"""Control and ingress: the gate and the world stream producer."""

@@ -1,0 +1,1 @@
+"""Decision lane: decide, act once, keep the audit chain."""

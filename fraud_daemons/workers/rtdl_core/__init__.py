@@ -1,0 +1,1 @@
+"""Real-time decision loop core: context binding and features."""
