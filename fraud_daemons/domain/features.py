@@ -1,0 +1,246 @@
+"""Exact event-time windows per entity, and the feature vector of a transaction as of its place in the order.
+
+Everything is a function of event time and order; nothing expires by a clock. A card's (or terminal's) window is
+`(t - w, t]`, the transaction itself included; of rows at the very same instant those up to its place in the total
+order count. The delayed windows of a terminal are `(t - d - w, t - d]` for a label delay of d days: the past whose
+labels have had d days to arrive. What a record has no card or terminal for is null, never zero.
+
+Times are integer microseconds since 1970-01-01 UTC, amounts integer minor units; sums are exact integers and a mean is
+one division, so equal rows give equal bits whatever order they arrived in.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from bisect import bisect_left, bisect_right
+from collections.abc import Iterable, Iterator, Mapping
+from datetime import UTC, datetime
+from functools import lru_cache
+from typing import Any, Final
+
+from fraud_daemons.domain.identity import canonical_json
+
+SECOND_MICROSECONDS: Final = 1_000_000
+HOUR_MICROSECONDS: Final = 3_600 * SECOND_MICROSECONDS
+DAY_MICROSECONDS: Final = 24 * HOUR_MICROSECONDS
+
+WINDOW_DAYS: Final = (1, 7, 30)
+LABEL_DELAY_DAYS: Final = 7
+"""The default delay: investigators' labels in the Handbook's protocol are seven days old."""
+
+NIGHT_LAST_HOUR: Final = 6  # hours 0 to 6, as in the Handbook
+
+Number = int | float
+Vector = dict[str, Number | None]
+Row = tuple[int, int, int]
+"""(occurred_at in microseconds, source_seq, amount_minor)"""
+
+_DEFINITIONS: Final = {
+    "card_{count,sum,mean}_{1,7,30}d": "(t-w, t] by card, the current transaction included, ties by source_seq",
+    "terminal_{count,sum,mean}_{1,7,30}d": "(t-w, t] by terminal_id, else merchant_id",
+    "terminal_delayed_count_{1,7,30}d": "(t-d-w, t-d] by terminal_id, else merchant_id",
+    "is_weekend": "1 on Saturday and Sunday UTC",
+    "is_night": "1 from 00:00 to 06:59 UTC",
+    "amount_minor": "as in traffic",
+    "amount_to_card_mean_30d": "amount_minor / card_mean_30d",
+    "mean": "sum / count in minor units; null where the entity is unknown or the window empty",
+}
+
+FEATURE_REVISION: Final = "f" + hashlib.sha256(canonical_json(_DEFINITIONS)).hexdigest()[:12]
+"""Changes whenever a definition changes. `feature_revision` adds the label delay, which the values depend on too."""
+
+_CARD: Final = tuple((f"card_count_{d}d", f"card_sum_{d}d", f"card_mean_{d}d") for d in WINDOW_DAYS)
+_TERMINAL: Final = tuple((f"terminal_count_{d}d", f"terminal_sum_{d}d", f"terminal_mean_{d}d") for d in WINDOW_DAYS)
+_DELAYED: Final = tuple(f"terminal_delayed_count_{d}d" for d in WINDOW_DAYS)
+_WIDTHS: Final = tuple(d * DAY_MICROSECONDS for d in WINDOW_DAYS)
+
+CARD_FEATURES: Final = (*(name for names in _CARD for name in names), "amount_to_card_mean_30d")
+TERMINAL_FEATURES: Final = (*(name for names in _TERMINAL for name in names), *_DELAYED)
+FEATURE_NAMES: Final = (*CARD_FEATURES, *TERMINAL_FEATURES, "is_weekend", "is_night", "amount_minor")
+
+
+def feature_revision(label_delay_days: int) -> str:
+    """The revision stored with vectors: definitions and label delay, such as `f0123456789ab-d7`."""
+    return f"{FEATURE_REVISION}-d{label_delay_days}"
+
+
+_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
+
+
+def microseconds(occurred_at: str) -> int:
+    """A time in `clock.iso` text as microseconds since the epoch, exact."""
+    since = datetime.fromisoformat(occurred_at) - _EPOCH
+    return (since.days * 86_400 + since.seconds) * SECOND_MICROSECONDS + since.microseconds
+
+
+def retention_microseconds(*, label_delay_days: int, lateness_seconds: float) -> int:
+    """How far behind the newest record a row may still be asked for: the widest window, the delay, the lateness."""
+    days = max(WINDOW_DAYS) + label_delay_days
+    return days * DAY_MICROSECONDS + int(lateness_seconds * SECOND_MICROSECONDS)
+
+
+def terminal_key(record: Mapping[str, Any]) -> str | None:
+    """The entity whose terminal windows a record belongs to: `t:<terminal_id>`, else `m:<merchant_id>`, else None."""
+    if record["terminal_id"]:
+        return f"t:{record['terminal_id']}"
+    if record["merchant_id"]:
+        return f"m:{record['merchant_id']}"
+    return None
+
+
+class EntityWindow:
+    """The retained rows of one card or terminal, sorted by (time, source_seq), with running sums.
+
+    Appending in order is O(1); a late row costs a shift of the rows after it, which are few when it is a little late.
+    A query is a few bisections, whatever the size. Rows with an equal (time, source_seq) are both kept: the caller
+    dedupes by flow (`contains` helps), since two live producers may share a place.
+    """
+
+    __slots__ = ("_seqs", "_sums", "_times")
+
+    def __init__(self) -> None:
+        self._times: list[int] = []
+        self._seqs: list[int] = []
+        self._sums: list[int] = [0]  # _sums[i] = base + amounts of the first i rows; only differences are ever used
+
+    @classmethod
+    def from_rows(cls, rows: Iterable[Row]) -> EntityWindow:
+        """A window of rows already sorted by (time, source_seq); the way back from storage."""
+        window = cls()
+        total = 0
+        for time, seq, amount in rows:
+            total += amount
+            window._times.append(time)
+            window._seqs.append(seq)
+            window._sums.append(total)
+        return window
+
+    def __len__(self) -> int:
+        return len(self._times)
+
+    def rows(self) -> Iterator[Row]:
+        """All retained rows in order."""
+        sums = self._sums
+        for i, (time, seq) in enumerate(zip(self._times, self._seqs, strict=True)):
+            yield time, seq, sums[i + 1] - sums[i]
+
+    def contains(self, time: int, seq: int) -> bool:
+        """True when a row stands at exactly this place."""
+        end = self._end(time, seq)
+        return end > 0 and self._times[end - 1] == time and self._seqs[end - 1] == seq
+
+    def add(self, time: int, seq: int, amount_minor: int) -> bool:
+        """Put a row at its place; True when it came late, that is before one that was already there."""
+        times, seqs, sums = self._times, self._seqs, self._sums
+        if not times or time > times[-1] or (time == times[-1] and seq >= seqs[-1]):
+            times.append(time)
+            seqs.append(seq)
+            sums.append(sums[-1] + amount_minor)
+            return False
+        at = self._end(time, seq)
+        times.insert(at, time)
+        seqs.insert(at, seq)
+        sums[at + 1 :] = [sums[at] + amount_minor, *(total + amount_minor for total in sums[at + 1 :])]
+        return True
+
+    def remove(self, time: int, seq: int) -> bool:
+        """Take the row at this place out again (an undone step); True when there was one."""
+        if not self.contains(time, seq):
+            return False
+        at = self._end(time, seq) - 1
+        amount = self._sums[at + 1] - self._sums[at]
+        del self._times[at], self._seqs[at]
+        self._sums[at + 1 :] = [total - amount for total in self._sums[at + 2 :]]
+        return True
+
+    def prune(self, horizon: int) -> int:
+        """Forget rows at or before `horizon`; returns how many went.
+
+        Waits until a quarter of the rows is old: cutting one row off the front of a million on every record would cost
+        a move of the whole list each time. Rows kept too long change no answer within the retention.
+        """
+        old = bisect_right(self._times, horizon)
+        if old == 0 or (old * 4 < len(self._times)):
+            return 0
+        del self._times[:old], self._seqs[:old], self._sums[:old]
+        return old
+
+    def count_and_sum(self, time: int, seq: int, width: int) -> tuple[int, int]:
+        """Rows and minor units in `(time - width, time]`, counting at `time` itself only up to place `seq`."""
+        end = self._end(time, seq)
+        start = bisect_right(self._times, time - width, 0, end)
+        return end - start, self._sums[end] - self._sums[start]
+
+    def delayed_count_and_sum(self, time: int, seq: int, delay: int, width: int) -> tuple[int, int]:
+        """Rows and minor units in `(time - delay - width, time - delay]`; without delay as `count_and_sum`."""
+        if delay == 0:
+            return self.count_and_sum(time, seq, width)
+        end = bisect_right(self._times, time - delay)
+        start = bisect_right(self._times, time - delay - width, 0, end)
+        return end - start, self._sums[end] - self._sums[start]
+
+    def _end(self, time: int, seq: int) -> int:
+        """Number of rows whose place is at or before (time, seq)."""
+        times = self._times
+        end = bisect_right(times, time)
+        if end == 0 or times[end - 1] != time or self._seqs[end - 1] <= seq:
+            return end
+        return bisect_right(self._seqs, seq, bisect_left(times, time, 0, end), end)
+
+
+def vector(
+    card_window: EntityWindow | None,
+    terminal_window: EntityWindow | None,
+    record: Mapping[str, Any],
+    label_delay_days: int = LABEL_DELAY_DAYS,
+) -> Vector:
+    """The features of a `flows.bound` record, in the order of FEATURE_NAMES.
+
+    The windows must already hold the record itself; give None for an entity the record does not name.
+    """
+    time, seq = microseconds(record["occurred_at"]), record["source_seq"]
+    amount: int = record["traffic"]["amount_minor"]
+    features: Vector = {}
+    mean = _add_windows(features, _CARD, card_window, time, seq)
+    features["amount_to_card_mean_30d"] = amount / mean if mean else None
+    _add_windows(features, _TERMINAL, terminal_window, time, seq)
+    delay = label_delay_days * DAY_MICROSECONDS
+    for name, width in zip(_DELAYED, _WIDTHS, strict=True):
+        features[name] = (
+            None if terminal_window is None else terminal_window.delayed_count_and_sum(time, seq, delay, width)[0]
+        )
+    features["is_weekend"] = 1 if (time // DAY_MICROSECONDS + 3) % 7 >= 5 else 0  # day 0 was a Thursday
+    features["is_night"] = 1 if time // HOUR_MICROSECONDS % 24 <= NIGHT_LAST_HOUR else 0
+    features["amount_minor"] = amount
+    return features
+
+
+def _add_windows(
+    features: Vector, names: tuple[tuple[str, str, str], ...], window: EntityWindow | None, time: int, seq: int
+) -> float | None:
+    """Count, sum and mean per width; returns the mean of the widest. One bisection finds the end for all widths."""
+    if window is None:
+        features.update(dict.fromkeys(name for three in names for name in three))
+        return None
+    times, sums = window._times, window._sums
+    end = window._end(time, seq)
+    start, total, mean = end, sums[end], None
+    for (count_name, sum_name, mean_name), width in zip(names, _WIDTHS, strict=True):
+        start = bisect_right(times, time - width, 0, start)  # a wider window starts no later
+        count, amount = end - start, total - sums[start]
+        mean = amount / count if count else None
+        features[count_name] = count
+        features[sum_name] = amount
+        features[mean_name] = mean
+    return mean
+
+
+def snapshot_hash(features: Mapping[str, Number | None], revision: str) -> str:
+    """SHA-256 hex of a vector under its revision: equal vectors have equal hashes."""
+    return hashlib.sha256(canonical_json({"features": features, "revision": revision})).hexdigest()
+
+
+@lru_cache(maxsize=1)
+def feature_catalogue() -> dict[str, str]:
+    """What each family of features means, for documentation and the console."""
+    return dict(_DEFINITIONS)
