@@ -50,8 +50,9 @@ FIELDS: Final[Mapping[str, Kind]] = {
 
 LABEL_FIELDS: Final = frozenset(
     {
-        "fraud", "is_fraud", "tx_fraud", "tx_fraud_scenario", "fraud_type", "fraud_scenario", "truth", "label",
-        "labels", "fraud_disposition", "chargeback_status", "account_takeover", "disposition", "observed_at", "observed_time",
+        "fraud", "is_fraud", "tx_fraud", "tx_fraud_scenario", "fraud_type", "fraud_scenario",
+        "truth", "label", "labels", "disposition", "fraud_disposition", "chargeback_status", "account_takeover",
+        "observed_at", "observed_time",
     }
 )  # fmt: skip
 """What no decision may read, refused by name so that the message can say why."""
