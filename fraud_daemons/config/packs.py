@@ -36,10 +36,14 @@ def load_packs(root: Path, *, enabled: Sequence[str] = ()) -> tuple[Pack, ...]:
     packs: dict[str, Pack] = {}
     for path in sorted((root / "packs").glob("*.toml")):
         if not enabled or path.stem in enabled:
-            pack = _read(path, root, problems)
+            pack = _read(path, problems)
             if pack:
                 packs[pack.name] = pack
-    problems += [f"profile.packs: there is no pack {name!r}" for name in enabled if not (root / "packs" / f"{name}.toml").is_file()]
+    problems += [
+        f"profile.packs: there is no pack {name!r}"
+        for name in enabled
+        if not (root / "packs" / f"{name}.toml").is_file()
+    ]
     seen: dict[str, str] = {}
     for pack in packs.values():
         for other in pack.start_after:
@@ -55,14 +59,16 @@ def load_packs(root: Path, *, enabled: Sequence[str] = ()) -> tuple[Pack, ...]:
     return ordered
 
 
-def _read(path: Path, root: Path, problems: list[str]) -> Pack | None:
+def _read(path: Path, problems: list[str]) -> Pack | None:
     where = f"packs/{path.name}"
     try:
         document: dict[str, Any] = tomllib.loads(path.read_text())
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         problems.append(f"{where}: not valid TOML: {error}")
         return None
-    problems += [f"{where}: no such key {key!r}; known: {', '.join(sorted(_KEYS))}" for key in document if key not in _KEYS]
+    problems += [
+        f"{where}: no such key {key!r}; known: {', '.join(sorted(_KEYS))}" for key in document if key not in _KEYS
+    ]
     workers = document.get("workers")
     if not isinstance(workers, list) or not workers or not all(isinstance(w, str) for w in workers):
         problems.append(f"{where}: workers must be a list of at least one worker name")
@@ -70,7 +76,9 @@ def _read(path: Path, root: Path, problems: list[str]) -> Pack | None:
     folder = Path(__file__).parent.parent / "workers" / path.stem
     for worker in workers:
         if not (folder / f"{worker}.py").is_file():
-            problems.append(f"{where}: there is no worker {worker!r}; it would be the file fraud_daemons/workers/{path.stem}/{worker}.py")
+            problems.append(
+                f"{where}: there is no worker {worker!r}; it would be the file fraud_daemons/workers/{path.stem}/{worker}.py"
+            )
     return Pack(
         name=path.stem,
         title=str(document.get("title", path.stem)),

@@ -77,9 +77,7 @@ def load_profile(
     _apply_environment(environment, values, dsns, problems)
     for key, value in (overrides or {}).items():
         _assign(by_name.get(key), key, value, values, problems, source="flag")
-    for setting in SETTINGS:
-        if setting.check and (wrong := _checked(setting, values[setting.name])):
-            problems.append(wrong)
+    problems += [wrong for setting in SETTINGS if (wrong := _checked(setting, values[setting.name]))]
     problems += split_groups(dsns)
     run_dir = Path(values["profile.run_dir"] or root / ".run" / name)
     run_dir = run_dir if run_dir.is_absolute() else root / run_dir
@@ -183,7 +181,9 @@ def _across(values: Mapping[str, Any], run_dir: Path) -> list[str]:
     """Checks between settings: ordered timers, room for sockets."""
     problems = []
     if not values["database.connect_timeout_seconds"] < values["loop.watchdog_seconds"]:
-        problems.append("database.connect_timeout_seconds must be below loop.watchdog_seconds, or a dead database restarts everyone")
+        problems.append(
+            "database.connect_timeout_seconds must be below loop.watchdog_seconds, or a dead database restarts everyone"
+        )
     length = len(str(run_dir / "supervisor.sock").encode())
     if length > SOCKET_PATH_BYTES_MAX:
         problems.append(
@@ -194,5 +194,9 @@ def _across(values: Mapping[str, Any], run_dir: Path) -> list[str]:
 
 
 _TYPE_WORDS: Mapping[type, str] = {
-    str: "text", int: "a whole number", float: "a number", bool: "true or false", list: "a list of texts",
+    str: "text",
+    int: "a whole number",
+    float: "a number",
+    bool: "true or false",
+    list: "a list of texts",
 }

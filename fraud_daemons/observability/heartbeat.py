@@ -62,7 +62,9 @@ def read_heartbeat(path: Path) -> Heartbeat | None:
 class HeartbeatFile:
     """Writes one worker's beats. Not thread-safe: only the work loop may beat."""
 
-    def __init__(self, path: Path, *, worker: str, pack: str, process: ProcessIdentity, clock: Clock, version: str) -> None:
+    def __init__(
+        self, path: Path, *, worker: str, pack: str, process: ProcessIdentity, clock: Clock, version: str
+    ) -> None:
         self._path = path
         self._temporary = path.with_suffix(".new")
         self._clock = clock

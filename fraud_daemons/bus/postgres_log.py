@@ -1,0 +1,185 @@
+"""The embedded bus: an append-only table in PostgreSQL, one head row per (topic, partition).
+
+The append comes last in its transaction and locks heads in sorted order. Because a head stays locked until commit,
+positions become visible in order and without gaps, so readers need no other mechanism. NOTIFY is sent only when a
+topic was idle for 50 ms, which is at most 20 times a second per topic: in every commit it cut 5,088 commits/s to 1,494.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager
+
+from fraud_daemons.bus.port import Log, OutRecord, Record, TopicPartition, partition_of
+from fraud_daemons.errors import FatalFault
+from fraud_daemons.postgres_runtime.connector import Connection
+from fraud_daemons.postgres_runtime.statements import load
+
+CHANNEL_PREFIX = "bus_"
+_SQL = "fraud_daemons.bus.sql"
+
+
+def channel_of(topic: str) -> str:
+    """The notification channel of a topic."""
+    return CHANNEL_PREFIX + topic.replace(".", "_")
+
+
+class PostgresLog:
+    """The log inside a transaction that the caller has open on `connection`."""
+
+    def __init__(self, connection: Connection, *, partitions: Mapping[str, int]) -> None:
+        self._connection = connection
+        self._partitions = partitions
+
+    def append(
+        self, records: Sequence[OutRecord], *, producer: str | None = None, sequences: Sequence[int] | None = None
+    ) -> list[tuple[int, int] | None]:
+        if not records:
+            return []
+        targets = [TopicPartition(record.topic, self._partition(record)) for record in records]
+        taken: set[int] = set()
+        if producer is not None and sequences is not None:
+            taken = self._claim_sequences(producer, targets, sequences)
+        counts = Counter(target for index, target in enumerate(targets) if index not in taken)
+        next_position = self._advance(counts) if counts else {}
+        answer: list[tuple[int, int] | None] = []
+        rows = []
+        for index, (record, target) in enumerate(zip(records, targets, strict=True)):
+            if index in taken:
+                answer.append(None)
+                continue
+            position = next_position[target]
+            next_position[target] = position + 1
+            answer.append((target.partition, position))
+            rows.append(
+                (
+                    target.topic,
+                    target.partition,
+                    position,
+                    record.event_id,
+                    record.key,
+                    record.platform_run_id,
+                    record.body,
+                )
+            )
+        self._write(rows)
+        return answer
+
+    def read(self, positions: Mapping[TopicPartition, int], *, limit: int) -> list[Record]:
+        where = sorted(positions)
+        with self._connection.cursor(binary=True) as cursor:
+            cursor.execute(
+                load(_SQL, "read.sql"),
+                {
+                    "topics": [w.topic for w in where],
+                    "partitions": [w.partition for w in where],
+                    "positions": [positions[w] for w in where],
+                    "limit": limit,
+                },
+            )
+            return [Record(*row) for row in cursor.fetchall()]
+
+    def heads(self, topics: Sequence[str]) -> dict[TopicPartition, int]:
+        rows = self._connection.execute(
+            'select topic, "partition", next_position from bus.heads where topic = any(%s)', (list(topics),)
+        )
+        return {TopicPartition(topic, partition): position for topic, partition, position in rows}
+
+    def _partition(self, record: OutRecord) -> int:
+        partitions = self._partitions.get(record.topic)
+        if partitions is None:
+            raise FatalFault(f"there is no topic {record.topic!r}", reason=f"bus: no topic {record.topic}")
+        return 0 if partitions == 1 else partition_of(record.key, partitions)
+
+    def _advance(self, counts: Mapping[TopicPartition, int]) -> dict[TopicPartition, int]:
+        where = sorted(counts)
+        rows = self._connection.execute(
+            load(_SQL, "advance_heads.sql"),
+            {
+                "topics": [w.topic for w in where],
+                "partitions": [w.partition for w in where],
+                "records": [counts[w] for w in where],
+            },
+        ).fetchall()
+        if len(rows) != len(where):
+            missing = set(where) - {TopicPartition(row[0], row[1]) for row in rows}
+            raise FatalFault(f"no head row for {sorted(missing)}", reason="bus: topics missing; run platform up")
+        idle = sorted({channel_of(topic) for topic, _, _, was_idle in rows if was_idle})
+        if idle:
+            self._connection.execute("select pg_notify(channel, '') from unnest(%s::text[]) as c(channel)", (idle,))
+        return {TopicPartition(topic, partition): base for topic, partition, base, _ in rows}
+
+    def _write(self, rows: Sequence[tuple[str, int, int, str, str, str, bytes]]) -> None:
+        if not rows:
+            return
+        statement = (
+            'copy bus.log (topic, "partition", "position", event_id, record_key, platform_run_id, body)'
+            " from stdin (format binary)"
+        )
+        with self._connection.cursor() as cursor, cursor.copy(statement) as copy:
+            copy.set_types(["text", "int4", "int8", "text", "text", "text", "bytea"])
+            for row in rows:
+                copy.write_row(row)
+
+    def _claim_sequences(self, producer: str, targets: Sequence[TopicPartition], sequences: Sequence[int]) -> set[int]:
+        """Indexes of records whose sequence was already taken; moves the producer's rows on for the others."""
+        where = sorted(set(targets))
+        arrays = ([w.topic for w in where], [w.partition for w in where])
+        self._connection.execute(
+            'insert into bus.producers (producer, topic, "partition", last_sequence)'
+            " select %s, topic, partition, -1 from unnest(%s::text[], %s::integer[]) as w(topic, partition)"
+            " on conflict do nothing",
+            (producer, *arrays),
+        )
+        rows = self._connection.execute(
+            'select topic, "partition", last_sequence from bus.producers join unnest(%s::text[], %s::integer[])'
+            ' as w(topic, "partition") using (topic, "partition") where producer = %s'
+            ' order by topic, "partition" for update of producers',
+            (*arrays, producer),
+        )
+        last = {TopicPartition(topic, partition): sequence for topic, partition, sequence in rows}
+        taken = {index for index, target in enumerate(targets) if sequences[index] <= last[target]}
+        for index, target in enumerate(targets):
+            if index not in taken:
+                last[target] = max(last[target], sequences[index])
+        self._connection.execute(
+            "update bus.producers p set last_sequence = w.sequence from unnest(%s::text[], %s::integer[], %s::bigint[])"
+            ' as w(topic, "partition", sequence) where p.producer = %s and p.topic = w.topic and p."partition" = w."partition"',
+            (*arrays, [last[w] for w in where], producer),
+        )
+        return taken
+
+
+class PostgresBus:
+    """The embedded bus over any way to borrow a connection for one transaction."""
+
+    def __init__(self, scope: Callable[[], AbstractContextManager[Connection]]) -> None:
+        self.scope = scope
+        self._partitions: dict[str, int] = {}
+
+    @contextmanager
+    def transaction(self) -> Iterator[Log]:
+        with self.scope() as connection:
+            yield self.log(connection)
+
+    def log(self, connection: Connection) -> PostgresLog:
+        """The log on a connection to the bus's own server, inside the caller's transaction: the outbox *is* the log."""
+        return PostgresLog(connection, partitions=self.partitions(connection))
+
+    def partitions(self, connection: Connection) -> Mapping[str, int]:
+        """Partitions per topic, read once: a topic keeps the partitions it was made with."""
+        if not self._partitions:
+            rows = connection.execute("select topic, count(*) from bus.heads group by topic")
+            self._partitions = {str(topic): int(count) for topic, count in rows}
+        return self._partitions
+
+    def ensure_topics(self, topics: Sequence[str], *, partitions: int) -> None:
+        with self.scope() as connection:
+            connection.execute(
+                'insert into bus.heads (topic, "partition") select t, p from unnest(%s::text[]) as t'
+                " cross join generate_series(0, %s - 1) as p where t not in (select topic from bus.heads)"
+                " on conflict do nothing",
+                (list(topics), partitions),
+            )
+        self._partitions = {}

@@ -1,0 +1,28 @@
+"""The catalogue of log events: every name the platform logs, past-tense facts. A tidy test holds that no other is used."""
+
+from __future__ import annotations
+
+from typing import Final
+
+# the loop
+WORKER_STARTED: Final = "worker_started"
+WORKER_STOPPED: Final = "worker_stopped"
+WORKER_HELD: Final = "worker_held"
+BATCH_COMMITTED: Final = "batch_committed"
+FAULT_CONTAINED: Final = "fault_contained"
+FAULT_ENDED: Final = "fault_ended"
+BUG_MET: Final = "bug_met"
+CHECKPOINT_CLAIMED: Final = "checkpoint_claimed"
+RECORD_DEAD_LETTERED: Final = "record_dead_lettered"
+LOCK_WAITED_FOR: Final = "lock_waited_for"
+# evidence
+SEGMENT_SEALED: Final = "segment_sealed"
+# ingress
+GATE_OPENED: Final = "gate_opened"
+REQUEST_ANSWERED: Final = "request_answered"
+STREAM_STARTED: Final = "stream_started"
+STREAM_ENDED: Final = "stream_ended"
+# actions
+WEBHOOK_ANSWERED: Final = "webhook_answered"
+# reports
+REPORT_WRITTEN: Final = "report_written"

@@ -1,0 +1,223 @@
+"""Brings a server to what the code expects: database, schemas, login roles, migrations, grants.
+
+Applied by `platform up`, before any worker. A database that knows a migration which this code does not is newer than
+the code and is refused: going on would write rows the newer code does not expect.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+import psycopg
+from psycopg import sql
+from psycopg.conninfo import conninfo_to_dict, make_conninfo
+
+from fraud_daemons.errors import FatalFault
+from fraud_daemons.postgres_runtime.connector import (
+    Connection,
+    ConnectOptions,
+    DsnSource,
+    close_thread_connections,
+    postgres_threadlocal_connection,
+)
+
+MIGRATIONS = Path(__file__).parent / "migrations"
+
+SERVICE_SCHEMAS = ("checkpoints", "outbox", "dead_letters")
+"""Schemas that stand beside every state family, on each server that holds one."""
+
+STATE_SCHEMAS = (
+    "ig",
+    "wsp",
+    "csfb",
+    "ofp",
+    "dl",
+    "df",
+    "al",
+    "dla",
+    "case_trigger",
+    "case_mgmt",
+    "label_store",
+)
+READS = {"ig": ("df.decisions",)}
+"""Tables of another component that a component may read: the gate answers GET /v1/decisions."""
+
+OPERATOR, REPORTER = "fp_operator", "fp_reporter"
+PROVISIONING_LOCK = 0x66726175  # advisory lock: one `up` at a time changes schemas, roles and grants
+
+
+def role_of(schema: str) -> str:
+    """Login role of a component's schema."""
+    return f"fp_{schema}"
+
+
+def all_roles() -> tuple[str, ...]:
+    """Every login role that is created with a generated password."""
+    return (*(role_of(schema) for schema in (*STATE_SCHEMAS, "bus")), OPERATOR, REPORTER)
+
+
+@dataclass(frozen=True)
+class Provisioned:
+    """What was done: the database made or found, and the migrations applied now."""
+
+    database_created: bool
+    migrations_applied: tuple[str, ...]
+
+
+def ensure_database(admin_dsn: str, name: str) -> bool:
+    """Create database `name` when it is missing; True when it was created now."""
+    with psycopg.connect(admin_dsn, autocommit=True, connect_timeout=5) as connection:
+        if connection.execute("select 1 from pg_database where datname = %s", (name,)).fetchone():
+            return False
+        connection.execute(
+            sql.SQL("create database {} template template0 encoding 'UTF8'").format(sql.Identifier(name))
+        )
+        return True
+
+
+def provision(
+    owner_dsn: str, *, schemas: Sequence[str], passwords: Mapping[str, str] | None, application_name: str
+) -> tuple[str, ...]:
+    """Schemas, migrations, roles and grants on one server; returns the migrations applied now.
+
+    `passwords` (role -> password) creates login roles; None leaves roles alone (an external server's DSN is used as
+    given). Raises FatalFault when the database is newer than the code.
+    """
+    source = DsnSource("owner", lambda: owner_dsn)
+    options = ConnectOptions(
+        application_name=application_name, statement_timeout=300, lock_timeout=60, idle_in_transaction=300
+    )
+    with postgres_threadlocal_connection(source, options) as connection:
+        for schema in schemas:
+            connection.execute(sql.SQL("create schema if not exists {}").format(sql.Identifier(schema)))
+    with postgres_threadlocal_connection(source, options) as connection:
+        # our lock, not the tool's: its lock is a row, which a killed `up` would leave behind for ever
+        connection.execute("select pg_advisory_xact_lock(%s)", (PROVISIONING_LOCK,))
+        applied = _migrate(owner_dsn, schemas)
+        if passwords is not None:
+            _create_roles(connection, passwords)
+            _grant(connection, schemas)
+    close_thread_connections()
+    return applied
+
+
+def pending_migrations(owner_dsn: str, *, schemas: Sequence[str]) -> tuple[str, ...]:
+    """Migrations that the database lacks. Raises FatalFault when it is newer than the code."""
+    with _migrator(owner_dsn, schemas) as (backend, migrations):
+        return tuple(migration.id for migration in backend.to_apply(migrations))
+
+
+def _migrate(owner_dsn: str, schemas: Sequence[str]) -> tuple[str, ...]:
+    with _migrator(owner_dsn, schemas) as (backend, migrations):
+        wanted = backend.to_apply(migrations)
+        backend.apply_migrations(wanted)
+        return tuple(migration.id for migration in wanted)
+
+
+@contextmanager
+def _migrator(owner_dsn: str, schemas: Sequence[str]) -> Iterator[tuple[Any, Any]]:
+    """The migration tool on its own connection, and the migrations of `schemas`; refuses a newer database."""
+    from yoyo import get_backend, read_migrations  # noqa: PLC0415 - only `up` and `check` migrate
+
+    backend = get_backend(_yoyo_url(owner_dsn))
+    try:
+        backend.ensure_internal_schema_updated()
+        _refuse_newer(backend)
+        yield (
+            backend,
+            read_migrations(*(str(MIGRATIONS / schema) for schema in schemas if (MIGRATIONS / schema).is_dir())),
+        )
+    finally:
+        backend.connection.close()
+
+
+def _refuse_newer(backend: Any) -> None:
+    known = {path.stem for path in MIGRATIONS.glob("*/*.sql")}
+    newer = sorted(_applied_ids(backend) - known)
+    if newer:
+        raise FatalFault(
+            f"the database is newer than this code: it has migrations {', '.join(newer)}; start the version that made it,"
+            " or restore a backup from before",
+            reason=f"config: database newer than the code ({newer[0]})",
+        )
+
+
+def _applied_ids(backend: Any) -> set[str]:
+    cursor = backend.execute("select migration_id from _yoyo_migration")
+    return {row[0] for row in cursor.fetchall()}
+
+
+def _yoyo_url(dsn: str) -> str:
+    """A libpq connection string as the URL that yoyo reads."""
+    parts = conninfo_to_dict(dsn)
+    user, password = quote(str(parts.get("user", "")), safe=""), quote(str(parts.get("password") or ""), safe="")
+    host, port = str(parts.get("host") or ""), parts.get("port")
+    name = quote(str(parts.get("dbname", "")), safe="")
+    if host.startswith("/"):
+        query = f"?host={quote(host, safe='')}" + (f"&port={port}" if port else "")
+        return f"postgresql+psycopg://{user}:{password}@/{name}{query}"
+    return f"postgresql+psycopg://{user}:{password}@{host}{f':{port}' if port else ''}/{name}"
+
+
+def _create_roles(connection: Connection, passwords: Mapping[str, str]) -> None:
+    known = {
+        row[0] for row in connection.execute("select rolname from pg_roles where rolname = any(%s)", (list(passwords),))
+    }
+    for role, password in passwords.items():
+        verb = sql.SQL("alter") if role in known else sql.SQL("create")
+        connection.execute(
+            sql.SQL("{} role {} login password {}").format(verb, sql.Identifier(role), sql.Literal(password))
+        )
+
+
+def _grant(connection: Connection, schemas: Sequence[str]) -> None:
+    """Each component: its own schema; every component: progress, outbox, letters, and the bus; readers read all."""
+
+    def run(statement: str, **names: str) -> None:
+        connection.execute(sql.SQL(statement).format(**{k: sql.Identifier(v) for k, v in names.items()}))
+
+    components = [schema for schema in STATE_SCHEMAS if schema in schemas]
+    service = [schema for schema in SERVICE_SCHEMAS if schema in schemas]
+    for component in components:
+        run("grant usage on schema {s} to {r}", s=component, r=role_of(component))
+        run(
+            "grant select, insert, update, delete on all tables in schema {s} to {r}", s=component, r=role_of(component)
+        )
+        run("grant usage on all sequences in schema {s} to {r}", s=component, r=role_of(component))
+    for component, tables in READS.items():
+        for table in tables if component in components else ():
+            schema, _, name = table.partition(".")
+            if schema in components:
+                run("grant usage on schema {s} to {r}", s=schema, r=role_of(component))
+                run("grant select on {s}.{t} to {r}", s=schema, t=name, r=role_of(component))
+    members = [*(role_of(c) for c in components), OPERATOR, REPORTER]
+    for role in (*members, role_of("bus")):
+        for schema in service if role in members else ():
+            run("grant usage on schema {s} to {r}", s=schema, r=role)
+            run("grant select, insert, update, delete on all tables in schema {s} to {r}", s=schema, r=role)
+        if "bus" in schemas:
+            run("grant usage on schema bus to {r}", r=role)
+            run("grant select, insert on bus.log to {r}", r=role)
+            run("grant select, update on bus.heads to {r}", r=role)
+            run("grant select, insert, update on bus.producers to {r}", r=role)
+        if "control" in schemas:
+            run("grant usage on schema control to {r}", r=role)
+            run("grant select on all tables in schema control to {r}", r=role)
+    for reader in (OPERATOR, REPORTER):
+        run("grant pg_read_all_data to {r}", r=reader)
+        run("grant pg_read_all_stats to {r}", r=reader)
+    if "control" in schemas:
+        run("grant insert, update on all tables in schema control to {r}", r=OPERATOR)
+    if "reporter" in schemas:
+        run("grant usage on schema reporter to {r}", r=REPORTER)
+        run("grant select, insert, update, delete on all tables in schema reporter to {r}", r=REPORTER)
+
+
+def with_database(dsn: str, name: str) -> str:
+    """The same server, another database."""
+    return make_conninfo(dsn, dbname=name)

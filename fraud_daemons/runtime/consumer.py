@@ -1,0 +1,283 @@
+"""The consumer's step: read a batch at the checkpoint, let the handler decide, and in ONE transaction write state,
+outgoing records and the checkpoint.
+
+On the bus's own server the outgoing records are appended to the log in that same transaction, last. When the bus is on
+another server they go to the outbox, and the same step forwards it, in order.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from psycopg import sql
+
+from fraud_daemons.bus import outbox
+from fraud_daemons.bus.port import Record, TopicPartition
+from fraud_daemons.bus.postgres_log import PostgresBus, channel_of
+from fraud_daemons.checkpoints.port import Claim, Move
+from fraud_daemons.checkpoints.postgres import PostgresCheckpoints
+from fraud_daemons.clock import Clock
+from fraud_daemons.errors import FatalFault, PoisonFault
+from fraud_daemons.observability import events
+from fraud_daemons.observability.logs import Logger
+from fraud_daemons.postgres_runtime.connector import Connection
+from fraud_daemons.runtime.activity import Outcome
+from fraud_daemons.runtime.database import Database
+from fraud_daemons.runtime.unit_of_work import UnitOfWork
+
+LAG_INTERVAL_SECONDS = 1.0
+
+
+class Handler(Protocol):
+    """The worker's own part: what a batch means."""
+
+    def handle(self, records: Sequence[Record], unit: UnitOfWork) -> None:
+        """Turn `records` (in order per partition) into state and outgoing records. Raises PoisonFault for a bad one."""
+
+    def forget(self) -> None:
+        """Drop in-memory state: the last step failed or its fate is unknown."""
+
+
+class StatelessHandler:
+    """Defaults for a handler that holds nothing between batches."""
+
+    def forget(self) -> None:
+        """Nothing is held."""
+
+
+@dataclass(frozen=True)
+class Pace:
+    """How much at once and how often to look."""
+
+    batch_records_max: int = 500
+    poll_busy_seconds: float = 0.02
+    poll_idle_seconds: float = 0.5
+    dead_letters_run_max: int = 200
+
+
+class Consumer:
+    """An activity that reads topics. `choose` may narrow the topics per step (all subscriptions by default);
+    `wants_idle` asks for `handle([])` when nothing came, for handlers with timers."""
+
+    def __init__(
+        self,
+        *,
+        name: str,
+        handler: Handler,
+        topics: Sequence[str],
+        database: Database,
+        bus: PostgresBus,
+        same_server: bool,
+        clock: Clock,
+        log: Logger,
+        pace: Pace,
+        choose: Callable[[Connection], Sequence[str]] | None = None,
+        wants_idle: bool = False,
+    ) -> None:
+        self.name = name
+        self.dead_letters = 0
+        self._handler = handler
+        self._topics = tuple(topics)
+        self._database = database
+        self._bus = bus
+        self._same_server = same_server
+        self._clock = clock
+        self._log = log
+        self._pace = pace
+        self._choose = choose
+        self._wants_idle = wants_idle
+        self._limit = pace.batch_records_max
+        self._claim: Claim | None = None
+        self._positions: dict[TopicPartition, int] | None = None
+        self._batch: list[Record] = []
+        self._letters_in_a_row = 0
+        self._idle_rest = pace.poll_busy_seconds
+        self._lag: int | None = None
+        self._lag_measured = -LAG_INTERVAL_SECONDS
+        self._listening_on: Connection | None = None
+
+    def step(self) -> Outcome:
+        if self._claim is None:
+            return self._take_claim()
+        if not self._same_server:
+            self._forward()
+        self._batch = []
+        with self._database.scope() as connection:
+            self._listen(connection)
+            positions = self._positions or self._load(connection, self._claim)
+            records, full = self._read(connection, positions)
+            if not records and not self._wants_idle:
+                return self._idle(positions)
+            self._batch = records
+            unit = UnitOfWork(connection, worker=self.name, now=self._clock.now())
+            self._handler.handle(records, unit)
+            moves = _moves(positions, records, unit.skips)
+            self._publish(connection, unit)
+            PostgresCheckpoints(connection).advance(self._claim, moves)
+            self._measure_lag(connection, positions, moves)
+        return self._committed(positions, moves, unit, full=full)
+
+    def forget(self) -> None:
+        self._positions = None
+        self._listening_on = None
+        self._handler.forget()
+
+    def shrink(self) -> bool:
+        if self._limit == 1:
+            return False
+        self._limit = max(1, min(self._limit, len(self._batch) or self._limit) // 2)
+        return True
+
+    def isolate(self, fault: PoisonFault) -> bool:
+        """Halve the batch until one record is left, then set that one aside and step past it in one transaction."""
+        if not self._batch or self._claim is None:
+            return False
+        if len(self._batch) > 1:
+            return self.shrink()
+        record = self._batch[0]
+        self._letters_in_a_row += 1
+        if self._letters_in_a_row > self._pace.dead_letters_run_max:
+            raise FatalFault(
+                f"{self._letters_in_a_row} records in a row of {record.topic} are poison; stopping instead of pouring the"
+                " stream into the dead letters",
+                reason=f"{record.topic}: too many dead letters in a row ({fault.reason})",
+            )
+        with self._database.scope() as connection:
+            unit = UnitOfWork(connection, worker=self.name, now=self._clock.now())
+            unit.dead_letter(record, reason=fault.reason, detail=str(fault))
+            where = (record.topic, record.partition)
+            PostgresCheckpoints(connection).advance(self._claim, {where: (record.position, record.position + 1)})
+        self._positions = None
+        self.dead_letters += 1
+        self._log.error(
+            events.RECORD_DEAD_LETTERED,
+            topic=record.topic,
+            partition=record.partition,
+            position=record.position,
+            reason=fault.reason,
+        )
+        return True
+
+    def lag_records(self) -> int | None:
+        return self._lag
+
+    def wake_files(self) -> list[int]:
+        connection = self._database.idle_connection() if self._same_server else None
+        return [connection.fileno()] if connection is not None and connection is self._listening_on else []
+
+    def close(self) -> None:
+        """Nothing is half done between steps."""
+
+    def _take_claim(self) -> Outcome:
+        with self._bus.scope() as connection:
+            partitions = self._bus.partitions(connection)
+        missing = [topic for topic in self._topics if topic not in partitions]
+        if missing:
+            raise FatalFault(
+                f"topics {', '.join(missing)} do not exist; run platform up", reason=f"bus: no topic {missing[0]}"
+            )
+        subscriptions = [(topic, p) for topic in self._topics for p in range(partitions[topic])]
+        with self._database.scope() as connection:
+            claim = PostgresCheckpoints(connection).claim(self.name, subscriptions)
+        self._claim = claim
+        self._log.info(events.CHECKPOINT_CLAIMED, activity=self.name, epoch=claim.epoch)
+        return Outcome()
+
+    def _load(self, connection: Connection, claim: Claim) -> dict[TopicPartition, int]:
+        found = PostgresCheckpoints(connection).positions(claim)
+        return {TopicPartition(*where): position for where, position in found.items()}
+
+    def _read(self, connection: Connection, positions: Mapping[TopicPartition, int]) -> tuple[list[Record], bool]:
+        """A batch, and whether more is waiting."""
+        topics = self._choose(connection) if self._choose else self._topics
+        wanted = {where: position for where, position in positions.items() if where.topic in topics}
+        if self._same_server:
+            records = self._bus.log(connection).read(wanted, limit=self._limit)
+        else:
+            with self._bus.transaction() as log:
+                records = log.read(wanted, limit=self._limit)
+        full = len(records) >= self._limit
+        isolating = self._limit < self._pace.batch_records_max
+        return (records[: self._limit] if isolating else records), full
+
+    def _publish(self, connection: Connection, unit: UnitOfWork) -> None:
+        if self._same_server:
+            self._bus.log(connection).append(unit.outgoing)
+        else:
+            outbox.put(connection, self.name, unit.outgoing)
+
+    def _forward(self) -> None:
+        """Send on what an earlier step left in the outbox."""
+        with self._database.scope() as connection:
+            waiting = outbox.pending(connection, self.name)
+        if waiting:
+            outbox.forward(self._bus, self.name, waiting)
+            with self._database.scope() as connection:
+                outbox.forget(connection, self.name, up_to=waiting[-1][0])
+
+    def _idle(self, positions: dict[TopicPartition, int]) -> Outcome:
+        self._positions = positions
+        self._lag = 0
+        rest = self._idle_rest
+        self._idle_rest = min(self._pace.poll_idle_seconds, self._idle_rest * 2)
+        return Outcome(rest_seconds=rest)
+
+    def _committed(
+        self,
+        positions: dict[TopicPartition, int],
+        moves: Mapping[tuple[str, int], Move],
+        unit: UnitOfWork,
+        *,
+        full: bool,
+    ) -> Outcome:
+        for where, (_, target) in moves.items():
+            positions[TopicPartition(*where)] = target
+        self._positions = positions
+        self.dead_letters += unit.dead_letters
+        self._limit = min(self._pace.batch_records_max, self._limit * 2)
+        if self._batch:
+            self._letters_in_a_row = 0
+            self._idle_rest = self._pace.poll_busy_seconds
+            self._log.debug(
+                events.BATCH_COMMITTED, activity=self.name, records=len(self._batch), published=len(unit.outgoing)
+            )
+        else:
+            self._idle_rest = min(self._pace.poll_idle_seconds, self._idle_rest * 2)
+        busy = full or (not self._same_server and unit.outgoing)
+        return Outcome(records=len(self._batch), rest_seconds=0.0 if busy else self._idle_rest)
+
+    def _listen(self, connection: Connection) -> None:
+        """Ask this connection for notifications; they count from the end of this transaction."""
+        if self._same_server and connection is not self._listening_on:
+            for topic in self._topics:
+                connection.execute(sql.SQL("listen {}").format(sql.Identifier(channel_of(topic))))
+            self._listening_on = connection
+
+    def _measure_lag(
+        self, connection: Connection, positions: Mapping[TopicPartition, int], moves: Mapping[tuple[str, int], Move]
+    ) -> None:
+        """Records behind the heads, at most once a second: a busy reader must not pay for its own gauge."""
+        now = self._clock.monotonic()
+        if not self._same_server or now - self._lag_measured < LAG_INTERVAL_SECONDS:
+            return
+        self._lag_measured = now
+        heads = self._bus.log(connection).heads(self._topics)
+        at: dict[Any, int] = {**positions, **{where: target for where, (_, target) in moves.items()}}
+        self._lag = sum(max(0, head - at.get(where, head)) for where, head in heads.items())
+
+
+def _moves(
+    positions: Mapping[TopicPartition, int], records: Sequence[Record], skips: Mapping[tuple[str, int], int]
+) -> dict[tuple[str, int], Move]:
+    """From where to where each subscription moves: past the last record read, or to where the handler skipped."""
+    targets: dict[tuple[str, int], int] = dict(skips)
+    for record in records:
+        where = (record.topic, record.partition)
+        targets[where] = max(record.position + 1, targets.get(where, 0))
+    return {
+        where: (positions[TopicPartition(*where)], target)
+        for where, target in targets.items()
+        if target > positions[TopicPartition(*where)]
+    }

@@ -1,0 +1,203 @@
+"""Seals a topic's records into evidence objects: one object per run and range of positions, never one per event.
+
+The ledger row (range, sha256, key) and the checkpoint commit first; then the conditional put; then the row is complete.
+So a crash repeats a put of the same bytes under the same key. Never a put inside a transaction that holds a head.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from fraud_daemons.bus.port import Record, TopicPartition
+from fraud_daemons.bus.postgres_log import PostgresBus
+from fraud_daemons.checkpoints.port import Claim
+from fraud_daemons.checkpoints.postgres import PostgresCheckpoints
+from fraud_daemons.clock import Clock
+from fraud_daemons.domain.identity import canonical_json
+from fraud_daemons.errors import FatalFault
+from fraud_daemons.evidence.keys import segment_key
+from fraud_daemons.evidence.port import EvidenceStore
+from fraud_daemons.observability import events
+from fraud_daemons.observability.logs import Logger
+from fraud_daemons.postgres_runtime.connector import Connection
+from fraud_daemons.runtime.activity import Outcome, PlainActivity
+from fraud_daemons.runtime.database import Database
+from fraud_daemons.state.segments import Segment, complete, intend, last_sha256, unwritten
+
+INTENTS_AT_ONCE_MAX = 20
+IDLE_REST_SECONDS = 0.25
+
+Render = Callable[[Connection, Sequence[Record]], list[Any]]
+"""Records of one run and range -> JSON values, one per record, the same every time it is asked."""
+
+
+class Sealer(PlainActivity):
+    """An activity that turns a topic into evidence objects `<run>/<family>/…`. Needs `<schema>.segments`."""
+
+    def __init__(
+        self,
+        *,
+        name: str,
+        family: str,
+        schema: str,
+        topics: Sequence[str],
+        render: Render,
+        database: Database,
+        bus: PostgresBus,
+        store: EvidenceStore,
+        clock: Clock,
+        log: Logger,
+        segment_records_max: int,
+        linger_seconds: float,
+    ) -> None:
+        self.name = name
+        self._family = family
+        self._schema = schema
+        self._topics = tuple(topics)
+        self._render = render
+        self._database = database
+        self._bus = bus
+        self._store = store
+        self._clock = clock
+        self._log = log
+        self._records_max = segment_records_max
+        self._linger = linger_seconds
+        self._claim: Claim | None = None
+        self._bodies: dict[str, bytes] = {}
+        self._first_seen: dict[TopicPartition, float] = {}
+        self._backlog: int | None = None
+
+    def step(self) -> Outcome:
+        if self._claim is None:
+            return self._take_claim()
+        with self._database.scope() as connection:
+            waiting = unwritten(connection, self._schema, self._family, limit=INTENTS_AT_ONCE_MAX)
+        if waiting:
+            for segment in waiting:
+                self._write(segment)
+            return Outcome(records=sum(s.records for s in waiting))
+        return self._intend(self._claim)
+
+    def forget(self) -> None:
+        self._bodies.clear()
+        self._first_seen.clear()
+
+    def lag_records(self) -> int | None:
+        return self._backlog
+
+    def _take_claim(self) -> Outcome:
+        with self._database.scope() as connection:
+            partitions = self._bus.partitions(connection)
+            subscriptions = [(topic, p) for topic in self._topics for p in range(partitions[topic])]
+            claim = PostgresCheckpoints(connection).claim(self.name, subscriptions)
+        self._claim = claim
+        self._log.info(events.CHECKPOINT_CLAIMED, activity=self.name, epoch=claim.epoch)
+        return Outcome()
+
+    def _intend(self, claim: Claim) -> Outcome:
+        """Fix the next segments: ranges and hashes into the ledger, checkpoint past them, in one transaction."""
+        made: list[tuple[Segment, bytes]] = []
+        with self._database.scope() as connection:
+            checkpoints = PostgresCheckpoints(connection)
+            positions = checkpoints.positions(claim)
+            for where, position in sorted(positions.items()):
+                target = TopicPartition(*where)
+                records = self._bus.log(connection).read({target: position}, limit=self._records_max)
+                self._backlog = len(records)
+                if records and self._ripe(target, len(records)):
+                    made += self._segments(connection, target, records)
+                    checkpoints.advance(claim, {where: (position, records[-1].position + 1)})
+            intend(connection, self._schema, [segment for segment, _ in made])
+        for segment, body in made:
+            self._bodies[segment.object_key] = body
+            self._first_seen.pop(TopicPartition(segment.topic, segment.partition), None)
+        return Outcome(rest_seconds=0.0 if made else IDLE_REST_SECONDS)
+
+    def _ripe(self, where: TopicPartition, records: int) -> bool:
+        """A full segment goes at once; a part of one after it has lingered."""
+        first_seen = self._first_seen.setdefault(where, self._clock.monotonic())
+        return records >= self._records_max or self._clock.monotonic() - first_seen >= self._linger
+
+    def _segments(
+        self, connection: Connection, where: TopicPartition, records: Sequence[Record]
+    ) -> list[tuple[Segment, bytes]]:
+        runs = dict.fromkeys(record.platform_run_id for record in records)
+        made = []
+        for run in runs:
+            mine = [record for record in records if record.platform_run_id == run]
+            previous = last_sha256(
+                connection, self._schema, self._family, topic=where.topic, partition=where.partition, run=run
+            )
+            made.append(self._segment(connection, run, mine, previous))
+        return made
+
+    def _segment(
+        self, connection: Connection, run: str, records: Sequence[Record], previous: str
+    ) -> tuple[Segment, bytes]:
+        first, last = records[0], records[-1]
+        body = canonical_json(
+            {
+                "platform_run_id": run,
+                "family": self._family,
+                "topic": first.topic,
+                "partition": first.partition,
+                "first_position": first.position,
+                "last_position": last.position,
+                "previous_sha256": previous,
+                "records": self._render(connection, records),
+            }
+        )
+        sha256 = hashlib.sha256(body).hexdigest()
+        key = segment_key(
+            platform_run_id=run,
+            family=self._family,
+            topic=first.topic,
+            partition=first.partition,
+            first=first.position,
+            last=last.position,
+            sha256=sha256,
+        )
+        segment = Segment(
+            run,
+            self._family,
+            first.topic,
+            first.partition,
+            first.position,
+            last.position,
+            len(records),
+            previous,
+            sha256,
+            key,
+        )
+        return segment, body
+
+    def _write(self, segment: Segment) -> None:
+        body = self._bodies.get(segment.object_key) or self._rendered_again(segment)
+        outcome = self._store.put_once(segment.object_key, body, sha256=segment.sha256)
+        with self._database.scope() as connection:
+            complete(connection, self._schema, segment)
+        self._bodies.pop(segment.object_key, None)
+        self._log.info(
+            events.SEGMENT_SEALED,
+            activity=self.name,
+            key=segment.object_key,
+            records=segment.records,
+            put=outcome.value,
+        )
+
+    def _rendered_again(self, segment: Segment) -> bytes:
+        """The bytes of a segment intended before a crash: same records, same bytes - or the ledger is right and we stop."""
+        where = TopicPartition(segment.topic, segment.partition)
+        with self._database.scope() as connection:
+            span = segment.last_position - segment.first_position + 1
+            records = self._bus.log(connection).read({where: segment.first_position}, limit=span)
+            mine = [record for record in records if record.platform_run_id == segment.platform_run_id]
+            again, body = self._segment(connection, segment.platform_run_id, mine, segment.previous_sha256)
+        if again.sha256 != segment.sha256:
+            raise FatalFault(
+                f"segment {segment.object_key} renders to other bytes than its ledger row says; nothing was written",
+                reason=f"evidence: {self._family} segment changed under the ledger",
+            )
+        return body

@@ -1,0 +1,86 @@
+"""HTTP with a FIXED number of threads: a thread per request with a thread-local connector *is* the incident.
+
+The server runs beside the worker's loop; the loop beats only after a request through the service's own socket, so a
+wedged service cannot look alive.
+"""
+
+from __future__ import annotations
+
+import http.client
+import threading
+from collections.abc import Callable, Iterable
+from typing import Any
+
+from fraud_daemons.errors import FatalFault, TransientFault
+from fraud_daemons.runtime.activity import Outcome, PlainActivity
+
+PROBE_INTERVAL_SECONDS = 1.0
+PROBE_TIMEOUT_SECONDS = 3.0
+CONNECTIONS_MAX = 200
+DRAIN_SECONDS = 5.0
+
+WsgiApp = Callable[[dict[str, Any], Callable[..., Any]], Iterable[bytes]]
+
+
+class HttpService(PlainActivity):
+    """Serves `app` on host:port with `threads` threads; as an activity it opens the port and probes itself."""
+
+    def __init__(
+        self, app: WsgiApp, *, host: str, port: int, threads: int, body_bytes_max: int, health_path: str
+    ) -> None:
+        self.name = "http"
+        self._app = app
+        self._host = host
+        self._port = port
+        self._threads = threads
+        self._body_bytes_max = body_bytes_max
+        self._health_path = health_path
+        self._server: Any = None
+        self._thread: threading.Thread | None = None
+
+    def step(self) -> Outcome:
+        if self._server is None:
+            self._open()
+        self._probe()
+        return Outcome(rest_seconds=PROBE_INTERVAL_SECONDS)
+
+    def close(self) -> None:
+        """Stop taking connections, let requests in hand finish."""
+        if self._server is not None:
+            self._server.task_dispatcher.shutdown(cancel_pending=False, timeout=DRAIN_SECONDS)
+            self._server.close()
+
+    def _open(self) -> None:
+        from waitress.server import create_server
+
+        try:
+            self._server = create_server(
+                self._app,
+                host=self._host,
+                port=self._port,
+                threads=self._threads,
+                connection_limit=CONNECTIONS_MAX,
+                max_request_body_size=self._body_bytes_max,
+                channel_timeout=60,
+                ident=None,
+                clear_untrusted_proxy_headers=True,
+            )
+        except OSError as error:
+            raise FatalFault(
+                f"cannot listen on {self._host}:{self._port}: {error.strerror}; free the port or choose another in the profile",
+                reason=f"config: port {self._port}: {error.strerror}",
+            ) from error
+        self._thread = threading.Thread(target=self._server.run, name="http", daemon=True)
+        self._thread.start()
+
+    def _probe(self) -> None:
+        connection = http.client.HTTPConnection(self._host, self._port, timeout=PROBE_TIMEOUT_SECONDS)
+        try:
+            connection.request("GET", self._health_path)
+            status = connection.getresponse().status
+        except OSError as error:
+            raise TransientFault(f"the service does not answer itself: {error}", reason="http: no answer") from error
+        finally:
+            connection.close()
+        if status != http.HTTPStatus.OK:
+            raise TransientFault(f"the service answers {status} to itself", reason=f"http: {status}")

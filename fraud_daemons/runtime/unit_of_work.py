@@ -1,0 +1,41 @@
+"""One transaction's worth of work: state, outgoing records, dead letters and checkpoint commit together or not at all."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import datetime
+from typing import Any
+
+import orjson
+
+from fraud_daemons.bus.dead_letters import bury
+from fraud_daemons.bus.port import OutRecord, Record
+from fraud_daemons.postgres_runtime.connector import Connection
+
+
+class UnitOfWork:
+    """What a handler may do: use `connection`, publish, set a record aside, step over records it need not read."""
+
+    def __init__(self, connection: Connection, *, worker: str, now: datetime) -> None:
+        self.connection = connection
+        self.worker = worker
+        self.now = now
+        self.outgoing: list[OutRecord] = []
+        self.skips: dict[tuple[str, int], int] = {}
+        self.dead_letters = 0
+
+    def publish(
+        self, topic: str, *, key: str, event_id: str, platform_run_id: str, body: Mapping[str, Any] | bytes
+    ) -> None:
+        """Append to `topic` when this unit commits; in the order of the calls within a partition."""
+        raw = body if isinstance(body, bytes) else orjson.dumps(body)
+        self.outgoing.append(OutRecord(topic, key, event_id, platform_run_id, raw))
+
+    def dead_letter(self, record: Record, *, reason: str, detail: str) -> None:
+        """Set `record` aside: it breaks its contract. It counts as handled."""
+        bury(self.connection, worker=self.worker, record=record, reason=reason, detail=detail, at=self.now)
+        self.dead_letters += 1
+
+    def skip_to(self, topic: str, partition: int, position: int) -> None:
+        """Move another of the worker's subscriptions on to `position`, if it is not there yet."""
+        self.skips[topic, partition] = max(position, self.skips.get((topic, partition), 0))

@@ -1,0 +1,124 @@
+"""What a worker file exposes: `WORKER`, its name, tables and topics, and how its activities are built.
+
+A new worker is one file in `fraud_daemons/workers/<pack>/` with a `WORKER`, and its name in `packs/<pack>.toml`
+(plus a migration if it owns a table):
+
+    WORKER = Worker(name="case_trigger", schema="case_trigger", dsn="CASE_TRIGGER_REPLAY_DSN",
+                    consumes=("decisions",), publishes=("case_triggers",), build=build, equations=("…",))
+
+    def build(context: WorkerContext) -> list[Activity]:
+        return [context.consumer(CaseTrigger(), topics=WORKER.consumes)]
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any
+
+from fraud_daemons.bus.postgres_log import PostgresBus
+from fraud_daemons.clock import Clock
+from fraud_daemons.config.profile import Profile
+from fraud_daemons.evidence.port import EvidenceStore
+from fraud_daemons.observability.logs import Logger
+from fraud_daemons.postgres_runtime.connector import Connection
+from fraud_daemons.runtime.activity import Activity
+from fraud_daemons.runtime.consumer import Consumer, Handler, Pace
+from fraud_daemons.runtime.database import Database
+from fraud_daemons.runtime.sealing import Render, Sealer
+from fraud_daemons.runtime.signals import StopRequest
+
+
+@dataclass(frozen=True)
+class Worker:
+    """A worker's definition. `name` = file = supervisord program = log field = first part of the checkpoint key."""
+
+    name: str
+    schema: str
+    dsn: str
+    build: Callable[[WorkerContext], Sequence[Activity]]
+    consumes: tuple[str, ...] = ()
+    publishes: tuple[str, ...] = ()
+    equations: tuple[str, ...] = ()
+    """Lines of the run report that account for this worker; one without a line fails `make check`."""
+
+
+@dataclass(frozen=True)
+class WorkerContext:
+    """What a worker is given when it is built; every adapter in it was chosen by `bootstrap`."""
+
+    worker: Worker
+    pack: str
+    profile: Profile
+    database: Database
+    bus: PostgresBus
+    same_server: bool
+    make_store: Callable[[], EvidenceStore]
+    read_secrets: Callable[[], dict[str, Any]]
+    """The run directory's secrets, read again at every call so that rotation needs no restart."""
+    port_of: Callable[[str], int]
+    """Port of a service by name, e.g. "gate"; settings that say 0 were chosen at `up`."""
+    database_of: Callable[[str], Database]
+    """Another component's database by DSN name, under this worker's own role (see `provisioning.READS`)."""
+    clock: Clock
+    log: Logger
+    stop: StopRequest
+    environment: dict[str, str] = field(default_factory=dict)
+
+    @cached_property
+    def store(self) -> EvidenceStore:
+        """The evidence store, made when first asked for."""
+        return self.make_store()
+
+    @property
+    def pace(self) -> Pace:
+        """How much at once and how often, from the profile."""
+        get = self.profile.get
+        return Pace(
+            batch_records_max=get("loop.batch_records_max"),
+            poll_busy_seconds=get("bus.poll_busy_seconds"),
+            poll_idle_seconds=get("bus.poll_idle_seconds"),
+            dead_letters_run_max=get("loop.dead_letters_run_max"),
+        )
+
+    def consumer(
+        self,
+        handler: Handler,
+        *,
+        topics: Sequence[str],
+        name: str | None = None,
+        choose: Callable[[Connection], Sequence[str]] | None = None,
+        wants_idle: bool = False,
+    ) -> Consumer:
+        """An activity that feeds `handler` from `topics`. `name` (default: the worker's) keys its checkpoints."""
+        return Consumer(
+            name=name or self.worker.name,
+            handler=handler,
+            topics=topics,
+            database=self.database,
+            bus=self.bus,
+            same_server=self.same_server,
+            clock=self.clock,
+            log=self.log,
+            pace=self.pace,
+            choose=choose,
+            wants_idle=wants_idle,
+        )
+
+    def sealer(self, render: Render, *, family: str, topics: Sequence[str], name: str) -> Sealer:
+        """An activity that seals `topics` into evidence objects; needs `<schema>.segments`."""
+        return Sealer(
+            name=f"{self.worker.name}.{name}",
+            family=family,
+            schema=self.worker.schema,
+            topics=topics,
+            render=render,
+            database=self.database,
+            bus=self.bus,
+            store=self.store,
+            clock=self.clock,
+            log=self.log,
+            segment_records_max=self.profile.get("evidence.segment_records_max"),
+            linger_seconds=self.profile.get("evidence.linger_seconds"),
+        )

@@ -1,0 +1,1 @@
+"""Statements of the state modules, one file each."""
