@@ -6,10 +6,9 @@ Chosen below the kernel's ephemeral range: an outgoing connection can never be g
 from __future__ import annotations
 
 import json
-import os
 import random
 import socket
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 from fraud_daemons.config.profile import Profile
@@ -57,10 +56,22 @@ def choose_ports(run_dir: Path, names: Sequence[str]) -> dict[str, int]:
     for name in missing:
         ports[name] = free_port(taken=ports.values())
     if missing:
-        temporary = run_dir / f"{FILE_NAME}.new"
-        temporary.write_text(json.dumps(ports, indent=1, sort_keys=True))
-        temporary.replace(run_dir / FILE_NAME)
+        _write(run_dir, ports)
     return ports
+
+
+def release_ports(run_dir: Path, names: Sequence[str]) -> None:
+    """Forget chosen ports that somebody else has taken meanwhile; `choose_ports` then finds others."""
+    ports = read_ports(run_dir)
+    kept = {name: port for name, port in ports.items() if name not in names}
+    if kept != ports:
+        _write(run_dir, kept)
+
+
+def _write(run_dir: Path, ports: Mapping[str, int]) -> None:
+    temporary = run_dir / f"{FILE_NAME}.new"
+    temporary.write_text(json.dumps(ports, indent=1, sort_keys=True))
+    temporary.replace(run_dir / FILE_NAME)
 
 
 def free_port(*, host: str = "127.0.0.1", taken: Iterable[int] = ()) -> int:
@@ -109,7 +120,7 @@ def _listening(table: Path, port: int) -> list[str]:
 
 def _holds(folder: Path, wanted: set[str]) -> bool:
     try:
-        return any(os.readlink(path) in wanted for path in folder.iterdir())
+        return any(str(path.readlink()) in wanted for path in folder.iterdir())
     except OSError:  # another user's process, or one that just left
         return False
 

@@ -40,7 +40,7 @@ def main(arguments: list[str]) -> None:
     if "--lock" in options:
         _take_lock(options["--lock"])
     try:
-        os.execv(command[0], command)
+        os.execv(command[0], command)  # noqa: S606 - becoming the command is its purpose
     except OSError as error:
         _leave(EXIT_CONFIGURATION, f"cannot start {command[0]}: {error.strerror}")
 

@@ -49,9 +49,8 @@ class StoreCredentials:
 
 
 def generate_credentials() -> StoreCredentials:
-    return StoreCredentials(
-        f"fp{generate_password()[:14]}", generate_password(), f"fw{generate_password()[:14]}", generate_password()
-    )
+    """Fresh keys for a store that no profile owns."""
+    return StoreCredentials(*(generate_password() for _ in range(4)))
 
 
 def prepare_store(run_dir: Path, *, credentials: StoreCredentials, bucket: str) -> None:

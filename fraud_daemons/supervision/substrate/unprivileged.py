@@ -56,13 +56,11 @@ def hand_over(folders: Sequence[Path], *, binary: Path) -> None:
             shutil.chown(path, _NOBODY, _NOBODY)
     for path in (*folders, binary):
         if blocker := _blocker(path):
-            raise ConfigurationError(
-                [
-                    f"PostgreSQL refuses to run as root, user namespaces are denied here and the user nobody cannot enter {blocker};"
-                    f" run as an ordinary user, or: chmod o+x {blocker}"
-                ],
-                source="substrate",
+            problem = (
+                "PostgreSQL refuses to run as root, user namespaces are denied here and the user nobody cannot enter"
+                f" {blocker}; run as an ordinary user, or: chmod o+x {blocker}"
             )
+            raise ConfigurationError([problem], source="substrate")
 
 
 def _blocker(path: Path) -> Path | None:

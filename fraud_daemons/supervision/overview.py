@@ -1,0 +1,78 @@
+"""Translates supervisord's words into the plain values that `status` judges; the two know nothing of each other."""
+
+from __future__ import annotations
+
+from fraud_daemons.clock import Clock
+from fraud_daemons.status.picture import (
+    FAILING,
+    HELD,
+    READY,
+    STARTING,
+    STOPPED,
+    WAITING,
+    PlatformPicture,
+    ProcessState,
+    ServicePicture,
+    draw_picture,
+)
+from fraud_daemons.supervision.client import Snapshot, SupervisedProcess
+from fraud_daemons.supervision.deployment import Deployment
+from fraud_daemons.supervision.substrate.service import door_closed
+
+STARTING_SECONDS_MAX = 10.0
+
+
+def draw(deployment: Deployment, snapshot: Snapshot | None, *, clock: Clock) -> PlatformPicture:
+    """The picture of a deployment; without a snapshot everything is stopped."""
+    processes = snapshot.processes if snapshot else {}
+    return draw_picture(
+        profile=deployment.profile.name,
+        packs={pack.name: pack.workers for pack in deployment.packs},
+        processes=[process_state(process) for process in processes.values()],
+        services=[_service(deployment, name, processes.get(name)) for name in deployment.services],
+        beats=deployment.run_dir / "beats",
+        beat_age_seconds_max=deployment.profile.get("loop.beat_age_seconds_max"),
+        now_monotonic=clock.monotonic(),
+    )
+
+
+def process_state(process: SupervisedProcess) -> ProcessState:
+    """One of supervisord's processes as a plain value, with how it last ended when it does not run."""
+    return ProcessState(
+        name=process.name,
+        pack=process.pack,
+        state=process.state,
+        pid=process.pid,
+        uptime_seconds=process.uptime_seconds,
+        restarts=process.restarts,
+        exit_code=process.exit_code,
+        reason=None if process.runs else _reason(process),
+    )
+
+
+def _reason(process: SupervisedProcess) -> str | None:
+    if process.spawn_error and not process.last_death:
+        return process.spawn_error
+    if process.last_death is None:
+        return None
+    if process.held:
+        return f"config: {process.last_death}"
+    wait = f", again in {process.respawn_seconds:.0f} s" if process.respawn_seconds else ""
+    return f"{process.last_death}{wait}"
+
+
+def _service(deployment: Deployment, name: str, process: SupervisedProcess | None) -> ServicePicture:
+    if process is None or not process.runs:
+        status = (
+            HELD
+            if process and process.held
+            else FAILING
+            if process and process.state in ("exited", "backoff")
+            else STOPPED
+        )
+        return ServicePicture(name, status, None, _reason(process) if process and status != STOPPED else None)
+    closed = door_closed(deployment, name)
+    if closed is None:
+        return ServicePicture(name, READY, process.pid)
+    young = (process.uptime_seconds or 0.0) < STARTING_SECONDS_MAX
+    return ServicePicture(name, STARTING if young else WAITING, process.pid, closed)

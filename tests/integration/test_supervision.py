@@ -1,0 +1,331 @@
+"""A real supervisord over a tiny pack of real worker processes: quick, single, clean, and every stop has its reason."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from fraud_daemons.config.packs import Pack
+from fraud_daemons.config.profile import Profile, load_profile
+from fraud_daemons.errors import ConfigurationError, ExitCode
+from fraud_daemons.observability.process_identity import start_ticks
+from fraud_daemons.supervision import lifecycle
+from fraud_daemons.supervision.client import SupervisorAbsent, SupervisorClient, SupervisorSilent
+from fraud_daemons.supervision.deployment import Deployment
+from fraud_daemons.supervision.survivors import end_survivors, find_survivors
+
+ROOT = Path(__file__).parents[2]
+TINY_WORKER = Path(__file__).with_name("tiny_worker.py")
+PACKS = (
+    Pack("core", "Core", "", (), ("alpha", "beta"), 5.0),
+    Pack("ingress", "Ingress", "", ("core",), ("door",), 5.0),
+)
+OUTSIDE = {"PLATFORM_DSN": "postgresql://elsewhere/x", "PLATFORM_OBJECTSTORE_ENDPOINT": "http://elsewhere"}
+
+
+class Platform:
+    """A deployment of tiny workers in a folder of its own."""
+
+    def __init__(self, run_dir: Path, profile: Profile) -> None:
+        self.run_dir = run_dir
+        self.deployment = Deployment(profile=profile, packs=PACKS, worker_command=self._command)
+        self.client = SupervisorClient(profile.socket_path)
+
+    def _command(self, worker: str) -> list[str]:
+        pack = next(pack.name for pack in PACKS if worker in pack.workers)
+        return [sys.executable, str(TINY_WORKER), str(self.run_dir), pack, worker]
+
+    def tell(self, worker: str, behaviour: str) -> None:
+        """What the worker does from its next start on: see tiny_worker.py."""
+        (self.run_dir / f"{worker}.behaviour").write_text(behaviour)
+
+    def up(self, **options: Any) -> lifecycle.UpResult:
+        return lifecycle.up(self.deployment, timeout_seconds=20.0, operator="tester", **options)
+
+    def down(self) -> lifecycle.DownResult:
+        return lifecycle.down(self.deployment, operator="tester")
+
+    def process(self, worker: str) -> Any:
+        return self.client.snapshot().processes[worker]
+
+    def pid(self, worker: str) -> int:
+        return self.process(worker).pid
+
+    def audit(self, worker: str) -> list[dict[str, Any]]:
+        lines = (self.run_dir / "events.ndjson").read_text().splitlines()
+        return [record for line in lines if (record := json.loads(line))["worker"] == worker]
+
+    def copies(self, worker: str) -> list[int]:
+        """Pids of every living copy of a worker, supervised or not."""
+        found = []
+        for entry in Path("/proc").iterdir():
+            if entry.name.isdigit():
+                try:
+                    words = (entry / "cmdline").read_bytes().split(b"\0")
+                except OSError:
+                    continue
+                if (
+                    str(TINY_WORKER).encode() in words
+                    and str(self.run_dir).encode() in words
+                    and worker.encode() in words
+                ):
+                    found.append(int(entry.name))
+        return [pid for pid in found if start_ticks(pid) is not None]
+
+
+@pytest.fixture
+def platform(short_dir: Path) -> Iterator[Platform]:
+    environment = {**OUTSIDE, "PLATFORM_PROFILE_RUN_DIR": str(short_dir), "PLATFORM_GATE_PORT": "0"}
+    made = Platform(short_dir, load_profile("local_parity", root=ROOT, environment=environment))
+    yield made
+    made.down()
+    end_survivors(short_dir)
+
+
+def test_up_brings_every_worker_to_ready_in_order(platform: Platform) -> None:
+    """The ingress pack starts only when the pack it waits for is ready; a worker is ready by its own heartbeat."""
+    result = platform.up()
+    assert result.ready
+    assert not result.already
+    picture = lifecycle.status(platform.deployment)
+    assert picture.verdict == "running ready"
+    started = {worker: platform.audit(worker)[0] for worker in ("alpha", "beta", "door")}
+    ready = max((platform.run_dir / "beats" / f"{w}.json").stat().st_ctime_ns for w in ("alpha", "beta"))
+    assert ready
+    assert started["door"]["at"] > max(started["alpha"]["at"], started["beta"]["at"])
+
+
+def test_up_twice_is_harmless(platform: Platform) -> None:
+    """A second up changes no pid and says that it was up already."""
+    platform.up()
+    before = {worker: platform.pid(worker) for worker in ("alpha", "beta", "door")}
+    again = platform.up()
+    assert again.ready
+    assert again.already
+    assert {worker: platform.pid(worker) for worker in before} == before
+
+
+def test_down_leaves_nothing(platform: Platform) -> None:
+    """After down no process carries the run directory's mark, and a second down is harmless."""
+    platform.up()
+    assert find_survivors(platform.run_dir)
+    result = platform.down()
+    assert result.ok
+    assert result.killed == ()
+    assert find_survivors(platform.run_dir) == []
+    assert platform.down().ok
+    with pytest.raises(SupervisorAbsent):
+        platform.client.snapshot()
+
+
+def test_ingress_leaves_before_the_others(platform: Platform) -> None:
+    """Down drains the ingress pack first, so nothing new comes in while the rest drains."""
+    platform.up()
+    platform.down()
+    door, alpha = platform.audit("door")[-1], platform.audit("alpha")[-1]
+    assert (door["kind"], alpha["kind"]) == ("stop", "stop")
+    assert door["at"] < alpha["at"]
+
+
+def test_a_killed_worker_is_back_within_milliseconds(platform: Platform) -> None:
+    """SIGKILL of a healthy worker is followed by a new process at once, not on supervisord's next tick of 1 s."""
+    platform.up()
+    seconds = []
+    for _ in range(3):
+        old = platform.pid("alpha")
+        begun = time.monotonic()
+        os.kill(old, signal.SIGKILL)
+        _until(lambda old=old: platform.pid("alpha") not in (None, old))
+        seconds.append(time.monotonic() - begun)
+        _until(lambda: _ready(platform, "alpha"))
+        platform.client.stop(platform.process("alpha"))  # an operator's stop forgives earlier deaths
+        _until(lambda: platform.pid("alpha") is None)
+        platform.client.start(platform.process("alpha"))
+        _until(lambda: _ready(platform, "alpha"))
+    assert min(seconds) < 0.1, seconds
+
+
+def test_a_crash_leaves_no_grandchild(platform: Platform) -> None:
+    """What a killed worker had started is ended with it, before its successor runs."""
+    platform.tell("alpha", "children")
+    platform.up()
+    children = [int(line) for line in (platform.run_dir / "alpha.children").read_text().split()]
+    assert all(start_ticks(pid) is not None for pid in children)
+    old = platform.pid("alpha")
+    os.kill(old, signal.SIGKILL)
+    _until(lambda: platform.pid("alpha") not in (None, old))
+    assert all(start_ticks(pid) is None for pid in children)
+
+
+def test_a_killed_supervisor_leaves_neither_orphans_nor_doubles(platform: Platform) -> None:
+    """SIGKILL of supervisord, then up: exactly one copy of each worker, all ready."""
+    platform.tell("alpha", "children")
+    platform.up()
+    old = {worker: platform.pid(worker) for worker in ("alpha", "beta", "door")}
+    os.kill(platform.client.snapshot().pid, signal.SIGKILL)
+    result = platform.up()
+    assert result.ready
+    for worker, pid in old.items():
+        assert platform.copies(worker) == [platform.pid(worker)]
+        assert platform.pid(worker) != pid
+
+
+def test_a_worker_that_ignores_its_supervisors_death_is_ended_by_up(platform: Platform) -> None:
+    """A survivor that shrugs off the parent-death signal is found by its mark, named and ended before a new start."""
+    platform.tell("beta", "deaf")
+    platform.up()
+    old = platform.pid("beta")
+    os.kill(platform.client.snapshot().pid, signal.SIGKILL)
+    result = platform.up()
+    assert any(str(old) in name for name in result.reaped)
+    assert platform.copies("beta") == [platform.pid("beta")]
+
+
+def test_the_audit_tells_an_operators_restart_from_a_crash(platform: Platform) -> None:
+    """Every start, stop and death is one record with its cause; an operator's carries the name, a crash its last lines."""
+    platform.up()
+    neighbours = {worker: platform.pid(worker) for worker in ("beta", "door")}
+    lifecycle.restart(platform.deployment, ["alpha"], operator="ada")
+    os.kill(platform.pid("alpha"), signal.SIGKILL)
+    _until(lambda: len(platform.audit("alpha")) == 5)
+    records = platform.audit("alpha")
+    assert [(r["kind"], r["cause"]) for r in records] == [
+        ("start", "operator"), ("stop", "operator"), ("restart", "operator"), ("exit", "signal"), ("restart", "signal"),
+    ]  # fmt: skip
+    assert [r.get("operator") for r in records] == ["tester", "ada", "ada", None, None]
+    assert records[1]["drain_seconds"] < records[1]["drain_seconds_max"]
+    assert records[3]["signal"] == "SIGKILL"
+    assert records[3]["last_log_lines"][-1] == "alpha is at work"
+    assert records[4]["restarts"] == 1
+    assert {worker: platform.pid(worker) for worker in neighbours} == neighbours
+
+
+def test_a_configuration_fault_is_held_until_resume(platform: Platform) -> None:
+    """Exit 78 is not looped: up names the worker and its last words at once, resume starts it again."""
+    platform.tell("door", "misconfigured")
+    result = platform.up()
+    assert not result.ready
+    (blocker,) = result.blocking
+    assert (blocker.name, blocker.status) == ("door", "held")
+    assert blocker.last_lines[-1] == "door: setting x is wrong"
+    assert result.elapsed_seconds < 10.0
+    assert lifecycle.status(platform.deployment).verdict == "held"
+    assert [r["cause"] for r in platform.audit("door") if r["kind"] == "exit"] == ["configuration"]
+    assert not platform.up().ready  # another up does not loop it either
+    assert len([r for r in platform.audit("door") if r["kind"] == "exit"]) == 1
+    platform.tell("door", "work")
+    assert lifecycle.resume(platform.deployment, ["door"], operator="ada").ready
+    assert platform.audit("door")[-1]["operator"] == "ada"
+
+
+def test_an_immediately_dying_worker_does_not_spin(platform: Platform) -> None:
+    """The first restart is immediate, the next ones wait longer and longer; stop ends the series."""
+    platform.tell("alpha", "crash")
+    platform.up(wait=False)
+    _until(lambda: len([r for r in platform.audit("alpha") if r["kind"] == "exit"]) >= 4)
+    exits = [r for r in platform.audit("alpha") if r["kind"] == "exit"]
+    delays = [r["respawn_seconds"] for r in exits[:4]]
+    assert delays[0] == 0.0
+    assert 0.1 <= delays[1] <= 0.3
+    assert delays[3] > delays[1]
+    assert (exits[0]["cause"], exits[0]["exit_code"]) == ("exit_code", 1)
+    lifecycle.stop(platform.deployment, ["alpha"], operator="ada")
+    count = len(platform.audit("alpha"))
+    time.sleep(1.5)
+    assert len(platform.audit("alpha")) == count
+    assert platform.process("alpha").state == "stopped"
+
+
+def test_a_deaf_worker_is_killed_at_its_drain_deadline(platform: Platform) -> None:
+    """A worker that ignores SIGTERM is killed when its pack's drain deadline has passed, and the audit says so."""
+    platform.tell("alpha", "deaf")
+    platform.up()
+    result = lifecycle.stop(platform.deployment, ["alpha"], operator="ada")
+    assert result.ready
+    record = platform.audit("alpha")[-1]
+    assert (record["kind"], record["signal"]) == ("stop", "SIGKILL")
+    assert record["drain_seconds"] >= record["drain_seconds_max"] == 5
+
+
+def test_a_frozen_supervisor_does_not_hang_a_command(platform: Platform) -> None:
+    """Against a stopped supervisord a call gives up by its own deadline, with exit code 4; down still cleans up."""
+    platform.up()
+    supervisor = platform.client.snapshot().pid
+    os.kill(supervisor, signal.SIGSTOP)
+    begun = time.monotonic()
+    with pytest.raises(SupervisorSilent) as caught:
+        platform.client.snapshot()
+    assert time.monotonic() - begun < 5.0
+    assert caught.value.exit_code == ExitCode.UNKNOWN
+    assert platform.down().ok
+    assert find_survivors(platform.run_dir) == []
+
+
+def test_warnings_as_errors_do_not_silence_the_supervisor(platform: Platform, monkeypatch: pytest.MonkeyPatch) -> None:
+    """PYTHONWARNINGS=error of the caller's environment does not reach supervisord or its children."""
+    monkeypatch.setenv("PYTHONWARNINGS", "error")
+    assert platform.up().ready
+    environment = Path(f"/proc/{platform.pid('alpha')}/environ").read_bytes().split(b"\0")
+    assert not [entry for entry in environment if entry.startswith(b"PYTHONWARNINGS")]
+
+
+def test_nothing_is_readable_by_others(platform: Platform) -> None:
+    """Socket, configuration, logs and audit are private to their owner."""
+    platform.up()
+    for name in ("supervisor.sock", "supervisord.conf", "secrets.json", "events.ndjson", "logs/alpha.crash.log"):
+        assert (platform.run_dir / name).stat().st_mode & 0o077 == 0, name
+
+
+def test_a_port_in_use_is_named_with_its_holder(short_dir: Path) -> None:
+    """A fixed port that somebody holds is refused before anything starts, naming the port, the setting and the process."""
+    import socket
+
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        environment = {**OUTSIDE, "PLATFORM_PROFILE_RUN_DIR": str(short_dir), "PLATFORM_GATE_PORT": str(port)}
+        deployment = Platform(short_dir, load_profile("local_parity", root=ROOT, environment=environment)).deployment
+        with pytest.raises(ConfigurationError, match=rf"gate\.port = {port}: in use by pid {os.getpid()}"):
+            lifecycle.up(deployment)
+    assert find_survivors(short_dir) == []
+
+
+def test_the_substrate_is_supervised_and_keeps_its_data(short_dir: Path) -> None:
+    """PostgreSQL and the object store come up beneath the packs, are respawned after SIGKILL, and go down with them."""
+    environment = {"PLATFORM_PROFILE_RUN_DIR": str(short_dir), "PLATFORM_GATE_PORT": "0"}
+    made = Platform(short_dir, load_profile("local_parity", root=ROOT, environment=environment))
+    provisioned = []
+    try:
+        assert made.up(provision=provisioned.append).ready
+        assert provisioned == [made.deployment.profile]
+        for service in ("postgres", "objectstore"):
+            old = made.pid(service)
+            os.kill(old, signal.SIGKILL)
+            _until(lambda old=old, service=service: made.pid(service) not in (None, old))
+        os.kill(made.client.snapshot().pid, signal.SIGKILL)
+        assert made.up().ready
+        assert [s.status for s in lifecycle.status(made.deployment).substrate] == ["running ready"] * 2
+    finally:
+        result = made.down()
+    assert result.ok
+    assert find_survivors(short_dir) == []
+
+
+def _ready(platform: Platform, worker: str) -> bool:
+    return next(w.ready for w in lifecycle.status(platform.deployment).workers if w.worker == worker)
+
+
+def _until(condition: Callable[[], bool], seconds: float = 10.0) -> None:
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, "the awaited state did not come"
+        time.sleep(0.002)
