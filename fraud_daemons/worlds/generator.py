@@ -191,13 +191,13 @@ class Generator:
         return {"device_id": device_id, "ip": ip}
 
     def _entry_mode(self, terminal: Terminal) -> str:
-        """ISO 8583 field 22: 812 online, 051 chip with PIN, 071 contactless, 901 magnetic stripe."""
+        """ISO 8583 field 22, first two digits: 81 online, 05 chip, 07 contactless, 90 magnetic stripe."""
         if terminal.channel == ECOM:
-            return "812"
+            return "81"
         if terminal.channel == ATM:
-            return "051"
+            return "05"
         roll = self._dice.below(100)
-        return "071" if roll < 62 else "051" if roll < 97 else "901"
+        return "07" if roll < 62 else "05" if roll < 97 else "90"
 
     def _transaction(
         self, ordinal: int, moment: Moment, card: Card, terminal: Terminal, *, amount_minor: int, device: dict[str, str]
