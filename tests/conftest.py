@@ -15,6 +15,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 if TYPE_CHECKING:
+    from line import Line
+
     from fraud_daemons.supervision.substrate.objectstore import ObjectStore
     from fraud_daemons.supervision.substrate.postgres import PostgresServer
 
@@ -64,3 +66,58 @@ def object_store() -> Iterator[ObjectStore]:
             yield store
     finally:
         shutil.rmtree(folder, ignore_errors=True)
+
+
+@pytest.fixture(scope="session")
+def provisioned_template(postgres_server: PostgresServer) -> str:
+    """Name of a database with every schema and topic, made once and copied per test: migrations cost a second."""
+    import psycopg
+
+    from fraud_daemons.bootstrap import TOPICS
+    from fraud_daemons.bus.postgres_log import PostgresBus
+    from fraud_daemons.postgres_runtime.connector import ConnectOptions, DsnSource, close_thread_connections
+    from fraud_daemons.postgres_runtime.provisioning import SERVICE_SCHEMAS, STATE_SCHEMAS, provision
+    from fraud_daemons.runtime.database import Database
+
+    name = "line_template"
+    with psycopg.connect(postgres_server.dsn(), autocommit=True) as connection:
+        connection.execute(f"CREATE DATABASE {name}")
+    dsn = postgres_server.dsn(name)
+    schemas = ("bus", "control", "reporter", *SERVICE_SCHEMAS, *STATE_SCHEMAS)
+    provision(dsn, schemas=schemas, passwords=None, application_name="test")
+    database = Database(DsnSource(f"TEST {dsn}", lambda: dsn), ConnectOptions(application_name="test"))
+    PostgresBus(database.scope).ensure_topics(TOPICS, partitions=3)
+    close_thread_connections()
+    return name
+
+
+@pytest.fixture
+def line(
+    request: pytest.FixtureRequest, postgres_server: PostgresServer, provisioned_template: str, short_dir: Path
+) -> Iterator[Line]:
+    """A `Line` (tests/line.py) on a database of its own; the object store starts only when a worker asks for it."""
+    import psycopg
+    from line import Line as TheLine
+
+    from fraud_daemons.evidence.s3 import S3EvidenceStore, S3Settings
+    from fraud_daemons.postgres_runtime.connector import close_thread_connections
+
+    def make_store() -> S3EvidenceStore:
+        store = request.getfixturevalue("object_store")
+        return S3EvidenceStore(
+            lambda: S3Settings(
+                endpoint=store.endpoint,
+                bucket=store.bucket,
+                region="us-east-1",
+                access_key=store.writer_access_key,
+                secret_key=store.writer_secret_key,
+            )
+        )
+
+    name = f"line_{uuid.uuid4().hex[:16]}"
+    with psycopg.connect(postgres_server.dsn(), autocommit=True) as connection:
+        connection.execute(f"CREATE DATABASE {name} TEMPLATE {provisioned_template}")
+    yield TheLine(postgres_server.dsn(name), run_dir=short_dir, make_store=make_store)
+    close_thread_connections()
+    with psycopg.connect(postgres_server.dsn(), autocommit=True) as connection:
+        connection.execute(f"DROP DATABASE {name} WITH (FORCE)")
