@@ -15,7 +15,6 @@ import hashlib
 from bisect import bisect_left, bisect_right
 from collections.abc import Iterable, Iterator, Mapping
 from datetime import UTC, datetime
-from functools import lru_cache
 from typing import Any, Final
 
 from fraud_daemons.domain.identity import canonical_json
@@ -35,7 +34,7 @@ Vector = dict[str, Number | None]
 Row = tuple[int, int, int]
 """(occurred_at in microseconds, source_seq, amount_minor)"""
 
-_DEFINITIONS: Final = {
+DEFINITIONS: Final = {
     "card_{count,sum,mean}_{1,7,30}d": "(t-w, t] by card, the current transaction included, ties by source_seq",
     "terminal_{count,sum,mean}_{1,7,30}d": "(t-w, t] by terminal_id, else merchant_id",
     "terminal_delayed_count_{1,7,30}d": "(t-d-w, t-d] by terminal_id, else merchant_id",
@@ -45,8 +44,9 @@ _DEFINITIONS: Final = {
     "amount_to_card_mean_30d": "amount_minor / card_mean_30d",
     "mean": "sum / count in minor units; null where the entity is unknown or the window empty",
 }
+"""What each family of features means; change a meaning and the revision changes with it."""
 
-FEATURE_REVISION: Final = "f" + hashlib.sha256(canonical_json(_DEFINITIONS)).hexdigest()[:12]
+FEATURE_REVISION: Final = "f" + hashlib.sha256(canonical_json(DEFINITIONS)).hexdigest()[:12]
 """Changes whenever a definition changes. `feature_revision` adds the label delay, which the values depend on too."""
 
 _CARD: Final = tuple((f"card_count_{d}d", f"card_sum_{d}d", f"card_mean_{d}d") for d in WINDOW_DAYS)
@@ -238,9 +238,3 @@ def _add_windows(
 def snapshot_hash(features: Mapping[str, Number | None], revision: str) -> str:
     """SHA-256 hex of a vector under its revision: equal vectors have equal hashes."""
     return hashlib.sha256(canonical_json({"features": features, "revision": revision})).hexdigest()
-
-
-@lru_cache(maxsize=1)
-def feature_catalogue() -> dict[str, str]:
-    """What each family of features means, for documentation and the console."""
-    return dict(_DEFINITIONS)
