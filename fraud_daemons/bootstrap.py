@@ -106,7 +106,8 @@ def dsn_source(profile: Profile, name: str, *, role: str) -> DsnSource:
             return given
         return make_conninfo(given, user=role, password=passwords[role])
 
-    return DsnSource(f"{name} as {role}", read)
+    # named by where it leads, so that two names on one server share a connection
+    return DsnSource(f"{name if name in profile.dsns else PLATFORM_DSN} as {role}", read)
 
 
 def database_for(profile: Profile, name: str, *, role: str, application_name: str) -> Database:

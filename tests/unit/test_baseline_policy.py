@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from made_records import bound_record, featured_record, with_amount
+from tests.unit.made_records import bound_record, featured_record, with_amount
 
 from fraud_daemons.domain.decisions import decide
 from fraud_daemons.domain.policy import OUTCOMES, parse_policy

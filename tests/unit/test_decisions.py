@@ -6,7 +6,7 @@ import tomllib
 from typing import Any
 
 import pytest
-from made_records import RUN, bound_record, featured_record, with_amount
+from tests.unit.made_records import RUN, bound_record, featured_record, with_amount
 
 from fraud_daemons.domain.conditions import LABEL_FIELDS
 from fraud_daemons.domain.decisions import decide, facts_of

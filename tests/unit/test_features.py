@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from made_records import bound_record
+from tests.unit.made_records import bound_record
 
 from fraud_daemons.domain import features
 from fraud_daemons.domain.features import DAY_MICROSECONDS, EntityWindow, Row, microseconds, vector

@@ -1,0 +1,59 @@
+"""Whether every stage has caught up: checkpoints against heads, evidence written, nothing pending. Read from the tables,
+never from a worker's own counters."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from fraud_daemons.clock import Clock
+from fraud_daemons.errors import CommandError, ExitCode, TransientFault
+from fraud_daemons.postgres_runtime.connector import Connection
+from fraud_daemons.postgres_runtime.statements import load
+from fraud_daemons.runtime.database import Database
+from fraud_daemons.runtime.signals import StopRequest
+
+LOOK_EVERY_SECONDS = 0.1
+QUIET_LOOKS = 2  # a worker may be between reading its last record and publishing the next stage's first
+
+
+@dataclass(frozen=True)
+class Behind:
+    """A stage that has not caught up: who, on what, by how many records."""
+
+    stage: str
+    what: str
+    records: int
+
+    def __str__(self) -> str:
+        return f"{self.stage} is {self.records} behind on {self.what}"
+
+
+def behind(connection: Connection) -> list[Behind]:
+    """Every stage that is not through, furthest behind first."""
+    rows = connection.execute(load("fraud_daemons.acceptance.sql", "behind.sql"))
+    return [Behind(*row) for row in rows]
+
+
+def wait_until_caught_up(database: Database, *, clock: Clock, timeout_seconds: float) -> None:
+    """Return when nothing is behind on two looks in a row. Raises CommandError naming the stages when time is up."""
+    deadline = clock.monotonic() + timeout_seconds
+    stop = StopRequest()
+    quiet, last = 0, [Behind("platform", "a first look", 0)]
+    while quiet < QUIET_LOOKS:
+        if clock.monotonic() > deadline:
+            raise CommandError(
+                f"not caught up after {timeout_seconds:.0f} s: {'; '.join(str(b) for b in last[:3])};"
+                " see: platform status -v, platform logs",
+                exit_code=ExitCode.NO,
+            )
+        last = _look(database)
+        quiet = quiet + 1 if not last else 0
+        stop.rest(LOOK_EVERY_SECONDS)
+
+
+def _look(database: Database) -> list[Behind]:
+    try:
+        with database.scope() as connection:
+            return behind(connection)
+    except TransientFault as fault:  # the database restarts under us: that is no answer, and no failure either
+        return [Behind("platform", fault.reason, 0)]
