@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from fraud_daemons.runtime.worker import Worker
 
 if TYPE_CHECKING:
-    from line import Line
+    from tests.line import Line
 
 READER = Worker(name="reader", schema="df", dsn="DF_REPLAY_DSN", build=lambda _context: [], consumes=("decisions",))
 
