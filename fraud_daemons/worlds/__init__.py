@@ -6,6 +6,7 @@
     sealing       writing one: everything into a side folder, then one rename
     generator     the built-in, seeded world (`population` has its people and places, `dice` its chance)
     importer      real files (`mapping` says what the columns mean, `sources` reads CSV and Parquet rows)
+    progress      how far either has come
 
 A world knows nothing of runs: ids of flows come from the source's rows, so the same file gives the same flows under
 any name, and `scenario_run_id` comes from the fingerprint of the content alone.

@@ -24,6 +24,7 @@ from fraud_daemons.domain.identity import derived_id
 from fraud_daemons.errors import ConfigurationError
 from fraud_daemons.worlds.dice import Dice, Urn
 from fraud_daemons.worlds.population import ATM, COUNTRY, ECOM, Card, Population, Terminal, network_address, populate
+from fraud_daemons.worlds.progress import Progress, reported, unseen
 from fraud_daemons.worlds.sealed import World
 from fraud_daemons.worlds.sealing import TRANSACTIONS_MAX, Provenance, name_problems, seal, sealing_folder
 from fraud_daemons.worlds.transaction import Transaction, Truth
@@ -77,6 +78,7 @@ def make_world(
     transactions: int = DEFAULT_TRANSACTIONS,
     seed: int = DEFAULT_SEED,
     currency: str = DEFAULT_CURRENCY,
+    progress: Progress = unseen,
 ) -> World:
     """Generate and seal a world; the same arguments give the same bytes. Raises ConfigurationError."""
     problems = name_problems(name)
@@ -95,7 +97,7 @@ def make_world(
             folder,
             worlds_dir=worlds_dir,
             name=name,
-            transactions=generator.transactions(),
+            transactions=reported(generator.transactions(), progress, total=transactions),
             truths=generator.truths(),
             provenance=Provenance(source="generator", currency=currency, origin=origin),
         )

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime
 from decimal import Context, Decimal
@@ -27,6 +27,7 @@ from fraud_daemons.domain.identity import derived_id
 from fraud_daemons.domain.schemas import load_schema, looks_like_pan
 from fraud_daemons.errors import ConfigurationError
 from fraud_daemons.worlds.mapping import ISO_FORMAT, AmountRule, ColumnMapping, FieldRule, TimeRule, TruthRule
+from fraud_daemons.worlds.progress import PROGRESS_EVERY_ROWS, Progress, reported, unseen
 from fraud_daemons.worlds.sealed import REJECTS_FILE, World, file_sha256
 from fraud_daemons.worlds.sealing import TRANSACTIONS_MAX, Provenance, name_problems, seal, sealing_folder
 from fraud_daemons.worlds.sources import SourceRow, open_source
@@ -107,7 +108,7 @@ def import_world(
     worlds_dir: Path,
     name: str,
     selection: Selection = Selection(),
-    progress: Callable[[int], None] = lambda _rows: None,
+    progress: Progress = unseen,
 ) -> Imported:
     """Seal the transactions of `file` as world `name`; bad rows go to its rejects.ndjson.
 
@@ -122,7 +123,9 @@ def import_world(
             folder,
             worlds_dir=worlds_dir,
             name=name,
-            transactions=_transactions(staged, mapping, truths),
+            transactions=reported(
+                _transactions(staged, mapping, truths), progress, total=2 * len(staged), before=len(staged)
+            ),
             truths=_in_order(truths),
             provenance=Provenance(
                 source="import", currency=mapping.currency, origin=_origin(file, mapping, selection, account)
@@ -140,7 +143,7 @@ def _selection_problems(selection: Selection) -> Iterator[str]:
 
 
 def _stage(
-    file: Path, *, mapping: ColumnMapping, selection: Selection, folder: Path, progress: Callable[[int], None]
+    file: Path, *, mapping: ColumnMapping, selection: Selection, folder: Path, progress: Progress
 ) -> tuple[Account, list[Staged]]:
     """Every row of the file normalised and in order, and the account of the others."""
     account = Account()
@@ -150,6 +153,8 @@ def _stage(
         _check_columns(file, mapping, source.columns)
         for row in source.rows():
             account.rows += 1
+            if account.rows % PROGRESS_EVERY_ROWS == 0:
+                progress(account.rows, 2 * max(source.rows_expected, account.rows))
             try:
                 one = normalise(row, ordinal=account.rows)
             except RowReject as reject:
@@ -160,8 +165,6 @@ def _stage(
                 account.outside_dates += 1
             else:
                 staged.append(one)
-            if account.rows % 1000 == 0:
-                progress(1000)
             if len(staged) > TRANSACTIONS_MAX:
                 raise ConfigurationError(
                     [f"more than {TRANSACTIONS_MAX} transactions; import a part by date"], source=f"file {file.name}"
@@ -179,11 +182,12 @@ def _stage(
 
 def _check_columns(file: Path, mapping: ColumnMapping, columns: Any) -> None:
     missing = [
-        f"{setting} = {column!r}: the file has no such column; it has {', '.join(columns)}"
+        f"{setting} = {column!r}: the file has no such column"
         for setting, column in mapping.columns()
         if column not in columns
     ]
     if missing:
+        missing.append(f"the file's columns are {', '.join(columns)}")
         raise ConfigurationError(missing, source=f"mapping {mapping.name} for {file.name}")
 
 

@@ -182,13 +182,31 @@ def open_world(worlds_dir: Path, name: str) -> World:
     return World(path, manifest, readers)
 
 
+@dataclass(frozen=True)
+class Survey:
+    """What lies in a folder of worlds: the manifests by name, and what is wrong with the others."""
+
+    manifests: list[Manifest]
+    damaged: Mapping[str, ConfigurationError]
+
+
+def survey_worlds(worlds_dir: Path) -> Survey:
+    """All worlds of a folder, by name. Reads manifests only, no data; one damaged world does not hide the others."""
+    manifests: list[Manifest] = []
+    damaged: dict[str, ConfigurationError] = {}
+    for path in sorted(worlds_dir.glob("*/")) if worlds_dir.is_dir() else ():
+        if path.name.startswith("."):  # a world still being sealed
+            continue
+        try:
+            manifests.append(read_manifest(path))
+        except ConfigurationError as error:
+            damaged[path.name] = error
+    return Survey(manifests=manifests, damaged=damaged)
+
+
 def list_worlds(worlds_dir: Path) -> list[Manifest]:
-    """The manifests of all worlds, by name. Reads no data; a damaged manifest is a ConfigurationError."""
-    if not worlds_dir.is_dir():
-        return []
-    # a folder that starts with a dot is a world still being sealed
-    folders = sorted(path.parent for path in worlds_dir.glob(f"*/{MANIFEST_FILE}") if path.parent.name[0] != ".")
-    return [read_manifest(folder) for folder in folders]
+    """The manifests of all whole worlds, by name; see `survey_worlds` for the others."""
+    return survey_worlds(worlds_dir).manifests
 
 
 def read_manifest(path: Path) -> Manifest:

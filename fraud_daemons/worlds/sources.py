@@ -37,6 +37,8 @@ class RowSource(Protocol):
     """A file of rows: its columns are known before the first row is read."""
 
     columns: Sequence[str]
+    rows_expected: int
+    """For a progress bar only: lines of a CSV file may be no rows."""
 
     def rows(self) -> Iterator[SourceRow]:
         """Every row of the file, in its order."""
@@ -58,7 +60,7 @@ def open_source(path: Path) -> Iterator[RowSource]:
                 yield parquet
         else:
             with _open_text(path) as text:
-                yield CsvSource(path, text)
+                yield CsvSource(path, text, rows_expected=_count_lines(path))
     except (gzip.BadGzipFile, EOFError, zlib.error) as error:
         raise _refused(path, f"the file is damaged or cut off ({error})") from error
 
@@ -66,7 +68,8 @@ def open_source(path: Path) -> Iterator[RowSource]:
 class CsvSource:
     """A CSV file with a header line."""
 
-    def __init__(self, path: Path, text: io.TextIOBase) -> None:
+    def __init__(self, path: Path, text: io.TextIOBase, *, rows_expected: int) -> None:
+        self.rows_expected = rows_expected
         self._reader = csv.reader(text)
         try:
             self.columns: Sequence[str] = next(self._reader)
@@ -105,6 +108,7 @@ class ParquetSource:
 
     def __init__(self, path: Path, file: Any) -> None:
         self.columns: Sequence[str] = file.schema_arrow.names
+        self.rows_expected: int = file.metadata.num_rows
         self._path = path
         self._file = file
 
@@ -127,6 +131,13 @@ def _open_text(path: Path) -> Iterator[io.TextIOBase]:
     opener = gzip.open if path.name.lower().endswith(".gz") else open
     with opener(path, "rt", encoding="utf-8-sig", errors="surrogateescape", newline="") as text:
         yield text
+
+
+def _count_lines(path: Path) -> int:
+    """Lines of a text file; reading it twice costs a few percent of the import."""
+    opener = gzip.open if path.name.lower().endswith(".gz") else open
+    with opener(path, "rb") as file:
+        return sum(piece.count(b"\n") for piece in iter(lambda: file.read(1 << 20), b""))
 
 
 @contextmanager
