@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Final
 
@@ -243,3 +243,13 @@ def age_text(seconds: float) -> str:
     if whole < 86_400:
         return f"{whole // 3600}h {whole % 3600 // 60:02d}m"
     return f"{whole // 86_400}d {whole % 86_400 // 3600:02d}h"
+
+
+def narrowed(picture: PlatformPicture, targets: Sequence[str]) -> PlatformPicture:
+    """The picture of some packs and workers only, with their own verdict."""
+    kept = []
+    for pack in picture.packs:
+        workers = [w for w in pack.workers if pack.pack in targets or w.worker in targets]
+        if workers:
+            kept.append(_pack(pack.pack, workers))
+    return replace(picture, packs=tuple(kept), substrate=(), verdict=worst([pack.status for pack in kept]))

@@ -73,9 +73,10 @@ class Deployment:
         return [wave for wave in waves if wave]
 
 
-def deployment_of(profile: Profile) -> Deployment:
-    """The deployment a profile describes. Raises ConfigurationError when its packs are wrong."""
-    packs = load_packs(profile.root, enabled=profile.get("profile.packs"))
+def deployment_of(profile: Profile, *, packs: tuple[Pack, ...] | None = None) -> Deployment:
+    """The deployment a profile describes. Raises ConfigurationError when its packs are wrong, unless they are given."""
+    if packs is None:
+        packs = load_packs(profile.root, enabled=profile.get("profile.packs"))
 
     def worker_command(worker: str) -> list[str]:
         where = ["--profile", profile.name, "--root", str(profile.root)]

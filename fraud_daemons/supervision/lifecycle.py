@@ -146,9 +146,10 @@ def down(
         )
         try:
             supervisor = client.snapshot().pid
-            turn.stop(deployment.workers())
-            turn.stop_together(deployment.services, words="substrate")
-            client.shutdown()
+            if deployment.packs:
+                turn.stop(deployment.workers())
+                turn.stop_together(deployment.services, words="stopping the substrate")
+            client.shutdown()  # stops what is left, the substrate last
             _wait_until(lambda: not _alive(supervisor), turn.deadline, clock)
         except (SupervisorAbsent, SupervisorSilent) as error:
             tell(f"{error}; ending what is left")  # its children die with it: each asked the kernel for that

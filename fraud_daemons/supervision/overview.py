@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from fraud_daemons.clock import Clock
+from fraud_daemons.config.ports import chosen_port
 from fraud_daemons.status.picture import (
     FAILING,
     HELD,
@@ -16,8 +17,8 @@ from fraud_daemons.status.picture import (
     draw_picture,
 )
 from fraud_daemons.supervision.client import Snapshot, SupervisedProcess
-from fraud_daemons.supervision.deployment import Deployment
-from fraud_daemons.supervision.substrate.service import door_closed
+from fraud_daemons.supervision.deployment import POSTGRES, Deployment
+from fraud_daemons.supervision.substrate.doors import loopback_door, postgres_door
 
 STARTING_SECONDS_MAX = 10.0
 
@@ -71,7 +72,10 @@ def _service(deployment: Deployment, name: str, process: SupervisedProcess | Non
             else STOPPED
         )
         return ServicePicture(name, status, None, _reason(process) if process and status != STOPPED else None)
-    closed = door_closed(deployment, name)
+    if name == POSTGRES:
+        closed = postgres_door(deployment.run_dir)
+    else:
+        closed = loopback_door(chosen_port(deployment.profile, "objectstore_port"))
     if closed is None:
         return ServicePicture(name, READY, process.pid)
     young = (process.uptime_seconds or 0.0) < STARTING_SECONDS_MAX

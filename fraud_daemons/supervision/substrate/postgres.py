@@ -66,8 +66,7 @@ def prepare_postgres(run_dir: Path, *, password: str, connections_max: int, tcp_
     and when nothing lets us run it (as root without user namespaces).
     """
     paths = PostgresPaths(run_dir)
-    _check_socket_path(paths.socket_folder / f".s.PGSQL.{SOCKET_PORT}")
-    _check_major(paths.data)
+    check_cluster(run_dir)
     for folder in (paths.socket_folder, paths.logs):
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     if not paths.data.exists():
@@ -76,6 +75,13 @@ def prepare_postgres(run_dir: Path, *, password: str, connections_max: int, tcp_
     paths.access.write_text(_access(tcp=bool(tcp_port)))
     hand_over([paths.data, paths.socket_folder, paths.logs], binary=postgres_binary("postgres"))
     return paths
+
+
+def check_cluster(run_dir: Path) -> None:
+    """Raises ConfigurationError for a socket path that is too long or a cluster of another major version."""
+    paths = PostgresPaths(run_dir)
+    _check_socket_path(paths.socket_folder / f".s.PGSQL.{SOCKET_PORT}")
+    _check_major(paths.data)
 
 
 def postgres_command(run_dir: Path, *, lock: Path) -> list[str]:

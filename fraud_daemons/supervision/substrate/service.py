@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import socket
 from collections.abc import Callable, Mapping
 from functools import cache
 from typing import Any
 
-from fraud_daemons.config.embedded import SOCKET_PORT, socket_folder
 from fraud_daemons.config.ports import (
     SETTING_OF,
     choose_ports,
@@ -24,8 +22,6 @@ from fraud_daemons.supervision.credentials import store_credentials
 from fraud_daemons.supervision.deployment import OBJECTSTORE, POSTGRES, Deployment
 from fraud_daemons.supervision.substrate import objectstore, postgres
 
-DOOR_SECONDS_MAX = 0.3
-
 
 def prepare(
     deployment: Deployment, secrets: Mapping[str, Any], *, tell: Callable[[str], None] = lambda _: None
@@ -35,7 +31,7 @@ def prepare(
     Raises ConfigurationError for a port in use, another PostgreSQL major version, a path too long for a socket.
     """
     profile, run_dir = deployment.profile, deployment.run_dir
-    _check_fixed_ports(profile, deployment)
+    check_fixed_ports(deployment)
     release_ports(run_dir, [name for name, port in read_ports(run_dir).items() if not is_free(port)])
     choose_ports(run_dir, _ports_to_choose(deployment))
     if POSTGRES in deployment.services:
@@ -63,14 +59,6 @@ def settle(deployment: Deployment, name: str) -> None:
         objectstore.create_bucket(_store_client(deployment.profile), deployment.profile.get("objectstore.bucket"))
 
 
-def door_closed(deployment: Deployment, name: str) -> str | None:
-    """None when somebody takes connections at the service's door; quick enough for every `platform status`."""
-    if name == POSTGRES:
-        family, address = socket.AF_UNIX, str(socket_folder(deployment.run_dir) / f".s.PGSQL.{SOCKET_PORT}")
-        return _knock(family, address)
-    return _knock(socket.AF_INET, ("127.0.0.1", chosen_port(deployment.profile, "objectstore_port")))
-
-
 def tidy(deployment: Deployment) -> None:
     """Remove what the stopped services leave outside the run directory."""
     ports = _store_ports(deployment.profile)
@@ -91,8 +79,9 @@ def _ports_to_choose(deployment: Deployment) -> list[str]:
     return [name for name in wanted if name not in SETTING_OF or not deployment.profile.get(SETTING_OF[name])]
 
 
-def _check_fixed_ports(profile: Profile, deployment: Deployment) -> None:
-    problems = []
+def check_fixed_ports(deployment: Deployment) -> None:
+    """Raises ConfigurationError for every port of the profile that somebody else holds."""
+    profile, problems = deployment.profile, []
     for name, setting in SETTING_OF.items():
         port = int(profile.get(setting))
         if name == "objectstore_port" and OBJECTSTORE not in deployment.services:
@@ -117,17 +106,3 @@ def _store_client(profile: Profile) -> Any:
     keys = read_secrets(profile.run_dir)["objectstore"]
     endpoint = f"http://127.0.0.1:{chosen_port(profile, 'objectstore_port')}"
     return _client_of(endpoint, keys["access_key"], keys["secret_key"], profile.get("objectstore.region"))
-
-
-def _knock(family: socket.AddressFamily, address: Any) -> str | None:
-    with socket.socket(family, socket.SOCK_STREAM) as door:
-        door.settimeout(DOOR_SECONDS_MAX)
-        try:
-            door.connect(address)
-        except TimeoutError:
-            return "no answer"
-        except FileNotFoundError:
-            return "refused"
-        except OSError as error:
-            return "refused" if isinstance(error, ConnectionRefusedError) else str(error.strerror or error)
-    return None
