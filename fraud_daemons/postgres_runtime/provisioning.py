@@ -44,8 +44,9 @@ STATE_SCHEMAS = (
     "case_mgmt",
     "label_store",
 )
-READS = {"ig": ("df.decisions",)}
-"""Tables of another component that a component may read: the gate answers GET /v1/decisions."""
+READS = {"ig": ("df.decisions",), "df": ("dl.postures",)}
+"""Tables of another component that a component may read: the gate answers GET /v1/decisions, a decision is made under
+the posture of the degrade ladder."""
 
 OPERATOR, REPORTER = "fp_operator", "fp_reporter"
 PROVISIONING_LOCK = 0x66726175  # advisory lock: one `up` at a time changes schemas, roles and grants

@@ -111,7 +111,7 @@ class Consumer:
             if not records and not self._wants_idle:
                 return self._idle(positions)
             self._batch = records
-            unit = UnitOfWork(connection, worker=self.name, now=self._clock.now())
+            unit = UnitOfWork(connection, worker=self.name, now=self._clock.now(), positions=positions)
             self._handler.handle(records, unit)
             moves = _moves(positions, records, unit.skips)
             self._publish(connection, unit)

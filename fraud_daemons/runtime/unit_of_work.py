@@ -9,17 +9,26 @@ from typing import Any
 import orjson
 
 from fraud_daemons.bus.dead_letters import bury
-from fraud_daemons.bus.port import OutRecord, Record
+from fraud_daemons.bus.port import OutRecord, Record, TopicPartition
 from fraud_daemons.postgres_runtime.connector import Connection
 
 
 class UnitOfWork:
     """What a handler may do: use `connection`, publish, set a record aside, step over records it need not read."""
 
-    def __init__(self, connection: Connection, *, worker: str, now: datetime) -> None:
+    def __init__(
+        self,
+        connection: Connection,
+        *,
+        worker: str,
+        now: datetime,
+        positions: Mapping[TopicPartition, int] | None = None,
+    ) -> None:
         self.connection = connection
         self.worker = worker
         self.now = now
+        self.positions = positions or {}
+        """Where the worker's subscriptions stood when this unit began."""
         self.outgoing: list[OutRecord] = []
         self.skips: dict[tuple[str, int], int] = {}
         self.dead_letters = 0
