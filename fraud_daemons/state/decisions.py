@@ -1,0 +1,182 @@
+"""Decisions: written once per run and flow, read by the gate and the commands. What meets an earlier decision - a repeat,
+a late vector, an anomaly - is kept beside it and never changes it."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, NamedTuple
+
+from fraud_daemons.bus.port import Record
+from fraud_daemons.domain.policy import Policy
+from fraud_daemons.domain.posture import Posture
+from fraud_daemons.postgres_runtime.connector import Connection
+from fraud_daemons.postgres_runtime.statements import load
+
+_SQL = "fraud_daemons.state.sql"
+PAGE_MAX = 1000
+
+
+class FlowKey(NamedTuple):
+    """Key of a decision."""
+
+    platform_run_id: str
+    flow_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class NewDecision:
+    """A decision to be stored: its record, the bytes to publish and the record it was made from."""
+
+    decision: Mapping[str, Any]
+    body: bytes
+    made_from: Record
+    snapshot_hash: str | None = None
+    """Of the vector that came with the record, used or not."""
+
+    @property
+    def key(self) -> FlowKey:
+        return FlowKey(self.decision["platform_run_id"], self.decision["flow_id"])
+
+
+class Earlier(NamedTuple):
+    """What a later record of the same flow is compared with."""
+
+    core_digest: str
+    feature_status: str
+    policy_digest: str
+    posture_mode: str
+    decided_from: tuple[str, int, int]
+
+
+@dataclass(frozen=True)
+class Listed:
+    """One line of a listing."""
+
+    decision_id: str
+    flow_id: str
+    platform_run_id: str
+    outcome: str
+    score: int
+    feature_status: str
+    context_status: str
+    posture_mode: str
+    occurred_at: datetime
+    decided_at: datetime
+
+
+def insert(
+    connection: Connection, rows: Sequence[NewDecision], *, policy: Policy, posture: Posture, at: datetime
+) -> set[FlowKey]:
+    """Store decisions made under one policy and posture; returns the keys that were new."""
+    if not rows:
+        return set()
+    decisions = [row.decision for row in rows]
+    columns: dict[str, Any] = {
+        name: [decision[name] for decision in decisions]
+        for name in (
+            "platform_run_id", "flow_id", "decision_id", "outcome", "score", "feature_status", "context_status",
+            "core_digest", "snapshot_hash", "occurred_at", "source_seq", "card_token",
+        )
+    }  # fmt: skip
+    columns |= {
+        "decided_topic": [row.made_from.topic for row in rows],
+        "decided_partition": [row.made_from.partition for row in rows],
+        "decided_position": [row.made_from.position for row in rows],
+        "body": [row.body for row in rows],
+        "policy_id": policy.policy_id,
+        "policy_revision": policy.revision,
+        "policy_digest": policy.digest,
+        "posture_mode": str(posture.mode),
+        "posture_sequence": posture.sequence,
+        "decided_at": at,
+    }
+    return {FlowKey(*row) for row in connection.execute(load(_SQL, "decisions_insert.sql"), columns)}
+
+
+def earlier(connection: Connection, keys: Iterable[FlowKey]) -> dict[FlowKey, Earlier]:
+    """The stored decisions of these flows, as far as there are any."""
+    wanted = sorted(set(keys))
+    rows = connection.execute(
+        "select platform_run_id, flow_id, core_digest, feature_status, policy_digest, posture_mode, decided_topic,"
+        " decided_partition, decided_position from df.decisions"
+        " join unnest(%s::text[], %s::text[]) as w(platform_run_id, flow_id) using (platform_run_id, flow_id)",
+        ([key.platform_run_id for key in wanted], [key.flow_id for key in wanted]),
+    )
+    return {FlowKey(row[0], row[1]): Earlier(row[2], row[3], row[4], row[5], (row[6], row[7], row[8])) for row in rows}
+
+
+def keep_late_features(connection: Connection, met: Sequence[NewDecision], *, at: datetime) -> None:
+    """Vectors that came after their flow had been decided without them."""
+    connection.execute(
+        'insert into df.late_features (platform_run_id, flow_id, decision_id, snapshot_hash, "partition", "position", met_at)'
+        " select r, f, d, s, p, n, %s from unnest(%s::text[], %s::text[], %s::text[], %s::text[], %s::integer[], %s::bigint[])"
+        " as l(r, f, d, s, p, n) on conflict do nothing",
+        (
+            at,
+            [row.key.platform_run_id for row in met],
+            [row.key.flow_id for row in met],
+            [row.decision["decision_id"] for row in met],
+            [row.snapshot_hash for row in met],
+            [row.made_from.partition for row in met],
+            [row.made_from.position for row in met],
+        ),
+    )
+
+
+def keep_conflicts(connection: Connection, met: Sequence[NewDecision], *, at: datetime) -> None:
+    """Records of a decided flow with other content than the one it was decided from."""
+    with connection.cursor() as cursor:
+        cursor.executemany(
+            "insert into df.conflicts (platform_run_id, flow_id, core_digest, decision_id, topic,"
+            ' "partition", "position", body, met_at) values (%s, %s, %s, %s, %s, %s, %s, %s, %s) on conflict do nothing',
+            [
+                (
+                    *row.key,
+                    row.decision["core_digest"],
+                    row.decision["decision_id"],
+                    row.made_from.topic,
+                    row.made_from.partition,
+                    row.made_from.position,
+                    row.made_from.body,
+                    at,
+                )
+                for row in met
+            ],
+        )
+
+
+def count_repeats(connection: Connection, met: Sequence[NewDecision]) -> None:
+    """Records that changed nothing because their flow had been decided from them or from their equal."""
+    counts = Counter((row.key.platform_run_id, row.made_from.topic) for row in met)
+    where = sorted(counts)
+    connection.execute(
+        "insert into df.repeats as r (platform_run_id, topic, repeats) select * from unnest(%s::text[], %s::text[], %s::bigint[])"
+        " on conflict (platform_run_id, topic) do update set repeats = r.repeats + excluded.repeats",
+        ([run for run, _ in where], [topic for _, topic in where], [counts[w] for w in where]),
+    )
+
+
+def body_of(connection: Connection, decision_id: str) -> bytes | None:
+    """The published bytes of a decision; None when there is none."""
+    row = connection.execute("select body from df.decisions where decision_id = %s", (decision_id,)).fetchone()
+    return None if row is None else bytes(row[0])
+
+
+def listing(
+    connection: Connection,
+    *,
+    run: str | None = None,
+    outcome: str | None = None,
+    since: datetime | None = None,
+    after: str | None = None,
+    limit: int = 50,
+) -> list[Listed]:
+    """Decisions, newest first; `after` = the decision_id that ended the page before. At most PAGE_MAX."""
+    rows = connection.execute(
+        load(_SQL, "decisions_list.sql"),
+        {"run": run, "outcome": outcome, "since": since, "after": after, "limit": min(limit, PAGE_MAX)},
+    )
+    return [Listed(*row) for row in rows]

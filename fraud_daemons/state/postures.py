@@ -1,0 +1,58 @@
+"""Which posture is in force: an operator's pin, else the degrade ladder's newest step, else NORMAL."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import datetime
+
+from fraud_daemons.domain.posture import Mode, Posture
+from fraud_daemons.postgres_runtime.connector import Connection
+from fraud_daemons.postgres_runtime.statements import load
+
+_SQL = "fraud_daemons.state.sql"
+RELEASED = "RELEASED"
+PINS_MAX = 100
+
+
+@dataclass(frozen=True)
+class Pin:
+    """One order of an operator. `mode` is a posture's mode or RELEASED."""
+
+    sequence: int
+    mode: str
+    reason: str
+    pinned_by: str
+    pinned_at: datetime
+
+
+def in_force(connection: Connection) -> Posture:
+    """The posture that counts in this transaction, apart from what a profile pins."""
+    row = connection.execute(load(_SQL, "postures_in_force.sql")).fetchone()
+    return Posture(Mode.NORMAL, 0) if row is None else Posture(Mode(row[0]), row[1])
+
+
+def pin(connection: Connection, *, mode: str, reason: str, pinned_by: str, at: datetime) -> Pin:
+    """Pin `mode`, or release with RELEASED. Every pin is a row of its own: who, when and why stay readable."""
+    row = connection.execute(
+        "insert into control.posture_pins (mode, reason, pinned_by, pinned_at) values (%s, %s, %s, %s) returning sequence",
+        (mode, reason, pinned_by, at),
+    ).fetchone()
+    return Pin(row[0] if row else 0, mode, reason, pinned_by, at)
+
+
+def pins(connection: Connection, *, limit: int = PINS_MAX) -> Iterator[Pin]:
+    """Pins and releases, newest first."""
+    rows = connection.execute(
+        "select sequence, mode, reason, pinned_by, pinned_at from control.posture_pins order by sequence desc limit %s",
+        (limit,),
+    )
+    return (Pin(*row) for row in rows)
+
+
+def ladder(connection: Connection) -> tuple[Posture, str, datetime] | None:
+    """The degrade ladder's newest step with its reason and time; None before the first."""
+    row = connection.execute(
+        "select mode, sequence, reason, stepped_at from dl.postures order by sequence desc limit 1"
+    ).fetchone()
+    return None if row is None else (Posture(Mode(row[0]), row[1]), row[2], row[3])

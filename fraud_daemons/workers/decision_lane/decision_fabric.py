@@ -1,0 +1,259 @@
+"""Decides every bound flow exactly once, from its features where the posture allows them and without where it does not.
+
+The topics `flows.bound` and `flows.featured` hold the same flows in the same order per partition. While the posture
+allows features the featured records lead, and the position on `flows.bound` follows what was decided; a bound record
+that the feature plane set aside shows as a gap in the bound positions and is decided without features, from the bus.
+While the posture forbids features both are read: whichever record of a flow comes first is decided without features, and
+the later one meets the same derived id. So it does not matter which record comes when the posture changes: the first
+one decides, every other is kept as late, repeated or conflicting, and is never acted on.
+
+Refuses a policy that reads a label, before the first record. A gap at the very end of a topic waits for the next
+featured record of its partition, or for a posture without features.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Final
+
+import orjson
+
+from fraud_daemons.bus.port import Record, TopicPartition
+from fraud_daemons.clock import iso, parse_iso
+from fraud_daemons.config.policies import read_policy
+from fraud_daemons.domain.decisions import ABSENT, Decided, decide
+from fraud_daemons.domain.policy import Policy
+from fraud_daemons.domain.posture import Mode, Posture, allows_features
+from fraud_daemons.errors import PoisonFault
+from fraud_daemons.postgres_runtime.connector import Connection
+from fraud_daemons.runtime.activity import Activity
+from fraud_daemons.runtime.unit_of_work import UnitOfWork
+from fraud_daemons.runtime.worker import Worker, WorkerContext
+from fraud_daemons.state import decisions, postures
+from fraud_daemons.state.decisions import Earlier, FlowKey, NewDecision
+
+BOUND, FEATURED = "flows.bound", "flows.featured"
+GAP_RECORDS_MAX: Final = 2000
+"""Bound records of one partition looked through for gaps in one batch; what is beyond waits for the next."""
+SOURCE_SEQ_MAX: Final = 2**62  # fits bigint
+
+_BROKEN = (KeyError, TypeError, ValueError, AttributeError, IndexError)
+"""What a record that breaks its contract raises on its way through pure code."""
+
+ReadBound = Callable[[Connection, Mapping[TopicPartition, int], int], list[Record]]
+"""(connection, positions, limit per partition) -> records of flows.bound."""
+
+
+class DecisionFabric:
+    """The handler. `choose` runs first in every step and reads the posture that the step decides under."""
+
+    def __init__(self, policy: Policy, *, pinned: Posture | None, read_bound: ReadBound) -> None:
+        self._policy = policy
+        self._pinned = pinned
+        self._read_bound = read_bound
+        self._posture = pinned
+
+    def choose(self, connection: Connection) -> Sequence[str]:
+        """The topics that may be decided from now: the posture is read inside the batch's own transaction."""
+        self._posture = self._pinned or postures.in_force(connection)
+        return (FEATURED,) if allows_features(self._posture.mode) else (BOUND, FEATURED)
+
+    def forget(self) -> None:
+        self._posture = self._pinned
+
+    def handle(self, records: Sequence[Record], unit: UnitOfWork) -> None:
+        posture = self._posture or postures.in_force(unit.connection)
+        flows = [_parsed(record) for record in records]
+        if allows_features(posture.mode):
+            candidates = self._with_gaps(records, flows, unit, posture)
+        else:
+            candidates = [
+                self._decide(record, flow, unit, posture) for record, flow in zip(records, flows, strict=True)
+            ]
+        first: dict[FlowKey, NewDecision] = {}
+        for candidate, _ in candidates:
+            first.setdefault(candidate.key, candidate)
+        new = decisions.insert(unit.connection, list(first.values()), policy=self._policy, posture=posture, at=unit.now)
+        met = []
+        for candidate, decided in candidates:
+            if candidate.key in new and first[candidate.key] is candidate:
+                _publish(candidate, decided, unit)
+            else:
+                met.append(candidate)
+        if met:
+            self._keep(met, unit, posture)
+
+    def _decide(
+        self, record: Record, flow: Mapping[str, Any], unit: UnitOfWork, posture: Posture
+    ) -> tuple[NewDecision, Decided]:
+        """The decision as it would be stored and published. Raises PoisonFault when the record lacks what it needs."""
+        try:
+            decided = decide(flow, self._policy, posture)
+            decision = decided.decision
+            decision["sources"] = {
+                **(flow.get("sources") or {}),
+                "decided_from": [record.topic, record.partition, record.position],
+            }
+            decision["decided_at"] = iso(unit.now)
+            return NewDecision(decision, orjson.dumps(decision), record, flow.get("snapshot_hash")), decided
+        except _BROKEN as error:
+            raise _poison(record, error) from error
+
+    def _with_gaps(
+        self, records: Sequence[Record], flows: Sequence[Mapping[str, Any]], unit: UnitOfWork, posture: Posture
+    ) -> list[tuple[NewDecision, Decided]]:
+        """Featured records with the bound records that never got features in their places; the bound position follows."""
+        before = self._gaps(records, flows, unit)
+        candidates = []
+        for index, (record, flow) in enumerate(zip(records, flows, strict=True)):
+            for bound in before.get(index, ()):
+                try:
+                    candidates.append(self._decide(bound, _parsed(bound), unit, posture))
+                except PoisonFault as fault:  # what stopped the feature plane may well stop us: one record, set aside
+                    unit.dead_letter(bound, reason=fault.reason, detail=str(fault))
+            candidates.append(self._decide(record, flow, unit, posture))
+        return candidates
+
+    def _gaps(
+        self, records: Sequence[Record], flows: Sequence[Mapping[str, Any]], unit: UnitOfWork
+    ) -> dict[int, list[Record]]:
+        """Index of a featured record -> the bound records before it that were passed over."""
+        follow = {where: at for where, at in unit.positions.items() if where.topic == BOUND}
+        owner: dict[TopicPartition, dict[int, int]] = {}
+        for index, (record, flow) in enumerate(zip(records, flows, strict=True)):
+            where, position = _bound_place(record, flow)
+            expected = follow.get(where, position)
+            for missing in range(expected, min(position, unit.positions.get(where, 0) + GAP_RECORDS_MAX)):
+                owner.setdefault(where, {})[missing] = index
+            follow[where] = max(expected, position + 1)
+        for where, position in follow.items():
+            looked_through = unit.positions.get(where, 0) + GAP_RECORDS_MAX
+            beyond = where in owner and position > looked_through
+            unit.skip_to(BOUND, where.partition, looked_through if beyond else position)
+        return self._passed_over(owner, unit) if owner else {}
+
+    def _passed_over(
+        self, owner: Mapping[TopicPartition, Mapping[int, int]], unit: UnitOfWork
+    ) -> dict[int, list[Record]]:
+        starts = {where: min(missing) for where, missing in owner.items()}
+        span = max(max(missing) - min(missing) + 1 for missing in owner.values())
+        found: dict[int, list[Record]] = {}
+        for bound in self._read_bound(unit.connection, starts, span):
+            index = owner[TopicPartition(bound.topic, bound.partition)].get(bound.position)
+            if index is not None:
+                found.setdefault(index, []).append(bound)
+        return found
+
+    def _keep(self, met: Sequence[NewDecision], unit: UnitOfWork, posture: Posture) -> None:
+        """Records of flows that were already decided: late vectors, conflicts, repeats. None is acted on."""
+        stored = decisions.earlier(unit.connection, (candidate.key for candidate in met))
+        late, conflicts, repeats = [], [], []
+        for candidate in met:
+            match self._verdict(candidate, stored[candidate.key], posture):
+                case "late":
+                    late.append(candidate)
+                case "conflict":
+                    conflicts.append(candidate)
+                case _:
+                    repeats.append(candidate)
+        if late:
+            decisions.keep_late_features(unit.connection, late, at=unit.now)
+        if conflicts:
+            decisions.keep_conflicts(unit.connection, conflicts, at=unit.now)
+        if repeats:
+            decisions.count_repeats(unit.connection, repeats)
+
+    def _verdict(self, candidate: NewDecision, stored: Earlier, posture: Posture) -> str:
+        record = candidate.made_from
+        if stored.decided_from == (record.topic, record.partition, record.position):
+            return "repeat"
+        if record.topic == FEATURED and stored.feature_status == ABSENT:
+            return "late"
+        comparable = (stored.policy_digest, stored.posture_mode, stored.feature_status) == (
+            self._policy.digest,
+            posture.mode,
+            candidate.decision["feature_status"],
+        )
+        # under another policy or posture equal records give other digests, so only like is compared with like
+        return "conflict" if comparable and stored.core_digest != candidate.decision["core_digest"] else "repeat"
+
+
+def _parsed(record: Record) -> dict[str, Any]:
+    """The flow, checked as far as the columns it is stored in go: a bound record from a gap may be what stopped the
+    feature plane, and must not become the database's complaint about the whole batch."""
+    try:
+        if b"\\u0000" in record.body:
+            raise ValueError("holds a NUL character")
+        flow: dict[str, Any] = orjson.loads(record.body)
+        for name in ("flow_id", "platform_run_id", "context_status"):
+            if not (isinstance(flow[name], str) and flow[name]):
+                raise ValueError(f"{name} must be a text")
+        for name in ("card_token", "snapshot_hash"):
+            if not isinstance(flow.get(name), str | None):
+                raise ValueError(f"{name} must be a text or null")
+        if not (isinstance(flow["source_seq"], int) and abs(flow["source_seq"]) < SOURCE_SEQ_MAX):
+            raise ValueError("source_seq must be a whole number")
+        parse_iso(flow["occurred_at"])
+    except _BROKEN as error:
+        raise _poison(record, error) from error
+    return flow
+
+
+def _bound_place(record: Record, flow: Mapping[str, Any]) -> tuple[TopicPartition, int]:
+    try:
+        partition, position = flow["bound_position"]
+        return TopicPartition(BOUND, int(partition)), int(position)
+    except _BROKEN as error:
+        raise _poison(record, error) from error
+
+
+def _poison(record: Record, error: Exception) -> PoisonFault:
+    what = f"{type(error).__name__}: {str(error)[:200]}"
+    return PoisonFault(f"{record.topic} {record.partition}/{record.position}: {what}", reason=f"{record.topic}: {what}")
+
+
+def _publish(new: NewDecision, decided: Decided, unit: UnitOfWork) -> None:
+    key, run = new.made_from.key, new.key.platform_run_id
+    unit.publish("decisions", key=key, event_id=new.decision["decision_id"], platform_run_id=run, body=new.body)
+    requested_at = iso(unit.now)
+    for intent in decided.intents:
+        unit.publish(
+            "action_intents",
+            key=key,
+            event_id=intent["intent_id"],
+            platform_run_id=run,
+            body={**intent, "requested_at": requested_at},
+        )
+
+
+def _bound_reader(context: WorkerContext) -> ReadBound:
+    def read(connection: Connection, positions: Mapping[TopicPartition, int], limit: int) -> list[Record]:
+        if context.same_server:
+            return context.bus.log(connection).read(positions, limit=limit)
+        with context.bus.transaction() as log:
+            return log.read(positions, limit=limit)
+
+    return read
+
+
+def _posture_pin(context: WorkerContext) -> Posture | None:
+    mode = context.profile.get("decision.posture_pin")
+    return Posture(Mode(mode), 0) if mode else None
+
+
+def build(context: WorkerContext) -> list[Activity]:
+    """One consumer. Raises ConfigurationError with every problem of the policy."""
+    policy = read_policy(context.profile.root, context.profile.get("decision.policy"))
+    fabric = DecisionFabric(policy, pinned=_posture_pin(context), read_bound=_bound_reader(context))
+    return [context.consumer(fabric, topics=WORKER.consumes, choose=fabric.choose)]
+
+
+WORKER = Worker(
+    name="decision_fabric",
+    schema="df",
+    dsn="DF_REPLAY_DSN",
+    build=build,
+    consumes=(FEATURED, BOUND),
+    publishes=("decisions", "action_intents"),
+    equations=("admitted_traffic_equals_decided", "decided_equals_published"),
+)
