@@ -1,0 +1,35 @@
+"""platform report: the run report, made by the run_reporter from ids in different stores, kept as evidence."""
+
+from __future__ import annotations
+
+import click
+
+from fraud_daemons.cli.options import Invocation, invocation, timeout_option
+from fraud_daemons.clock import SystemClock
+from fraud_daemons.errors import CommandError, ExitCode
+
+
+@click.command()
+@click.option("--run", "run", default=None, metavar="RUN", help="Run id; default: the current run.")
+@timeout_option(120)
+@invocation
+def command(call: Invocation, *, run: str | None, timeout_seconds: float) -> int:
+    """Every record accounted for, by ids. 0 = PASS, 1 = something is missing or surplus, 4 = nobody answered."""
+    from fraud_daemons.acceptance.reporting import render_report, request_report, wait_for_report
+    from fraud_daemons.bootstrap import operator_database
+    from fraud_daemons.state import runs
+
+    database = operator_database(call.load_profile(), "report")
+    with database.scope() as connection:
+        chosen = run or runs.current_id(connection)
+        known = chosen is not None and runs.exists(connection, chosen)
+    if chosen is None or not known:
+        what = f"there is no run {run!r}" if run else "there is no run yet"
+        raise CommandError(f"report: {what}; see: platform run list, platform run new", exit_code=ExitCode.NO)
+    clock = SystemClock()
+    request_id = request_report(database, platform_run_id=chosen, clock=clock)
+    document = wait_for_report(
+        database, platform_run_id=chosen, request_id=request_id, clock=clock, timeout_seconds=timeout_seconds
+    )
+    call.answer(document, text=render_report(document))
+    return int(ExitCode.GOOD if document["verdict"] == "PASS" else ExitCode.NO)

@@ -1,0 +1,143 @@
+"""Writes the run report: what was sent, admitted, decided and kept, proved by sets of ids from different stores.
+
+One equation per step, so that the worker beats between them. The report's bytes are fixed in the ledger, put once into
+the object store, and only then shown.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import orjson
+
+from fraud_daemons.bus.port import Record
+from fraud_daemons.domain.envelope import OUTPUTS
+from fraud_daemons.domain.identity import canonical_json
+from fraud_daemons.errors import PoisonFault
+from fraud_daemons.evidence.keys import report_key
+from fraud_daemons.observability import events
+from fraud_daemons.postgres_runtime.statements import load
+from fraud_daemons.runtime.activity import Activity, Outcome, PlainActivity
+from fraud_daemons.runtime.consumer import StatelessHandler
+from fraud_daemons.runtime.unit_of_work import UnitOfWork
+from fraud_daemons.runtime.worker import Worker, WorkerContext
+from fraud_daemons.state import reports
+from fraud_daemons.workers.obs_gov._equations import LINES
+from fraud_daemons.workers.obs_gov._sides import Readers, balance
+
+IDLE_REST_SECONDS = 0.2
+_SQL = "fraud_daemons.workers.obs_gov.sql"
+
+
+class RequestIntake(StatelessHandler):
+    """Takes requests for reports from the control topic; everything else there is for others."""
+
+    def handle(self, records: Sequence[Record], unit: UnitOfWork) -> None:
+        requests = []
+        for record in records:
+            body = orjson.loads(record.body)
+            if body.get("kind") != "REPORT_REQUESTED":
+                continue
+            try:
+                requests.append((body["platform_run_id"], body["request_id"], body["requested_at"]))
+            except KeyError as missing:
+                raise PoisonFault(f"a report request without {missing}", reason="control: bad report request") from missing
+        if requests:
+            reports.take_in(unit.connection, requests)
+
+
+class Reporting(PlainActivity):
+    """Makes the oldest requested report, one equation a step."""
+
+    name = "reporting"
+
+    def __init__(self, context: WorkerContext) -> None:
+        self._context = context
+        self._readers = Readers(
+            database_of=context.database_of, store=context.store, worlds_dir=context.profile.path("worlds")
+        )
+        self._request: tuple[str, str] | None = None
+        self._equations: list[dict[str, Any]] = []
+
+    def step(self) -> Outcome:
+        if self._request is None:
+            self._write_what_is_fixed()
+            with self._context.database.scope() as connection:
+                self._request = reports.next_request(connection)
+            return Outcome(rest_seconds=0.0 if self._request else IDLE_REST_SECONDS)
+        run, request_id = self._request
+        if len(self._equations) < len(LINES):
+            self._equations.append(balance(self._readers, LINES[len(self._equations)], run))
+            return Outcome(records=1)
+        self._fix(run, request_id)
+        self.forget()
+        return Outcome(records=1)
+
+    def forget(self) -> None:
+        self._request = None
+        self._equations = []
+
+    def _fix(self, run: str, request_id: str) -> None:
+        """Fix the report's bytes before anything is put."""
+        body = canonical_json(self._document(run, request_id))
+        verdict = orjson.loads(body)["verdict"]
+        report = reports.Report(
+            run, request_id, verdict, body, hashlib.sha256(body).hexdigest(), report_key(platform_run_id=run, request_id=request_id)
+        )
+        with self._context.database.scope() as connection:
+            reports.intend(connection, report, at=self._context.clock.now())
+
+    def _write_what_is_fixed(self) -> None:
+        with self._context.database.scope() as connection:
+            waiting = reports.unwritten(connection)
+        for report in waiting:
+            self._context.store.put_once(report.object_key, report.body, sha256=report.sha256)
+            with self._context.database.scope() as connection:
+                reports.complete(connection, report)
+            self._context.log.info(
+                events.REPORT_WRITTEN, run=report.platform_run_id, verdict=report.verdict, key=report.object_key
+            )
+
+    def _document(self, run: str, request_id: str) -> dict[str, Any]:
+        good = all(e["missing"] == 0 and e["surplus"] == 0 for e in self._equations)
+        return {
+            "platform_run_id": run,
+            "request_id": request_id,
+            "elapsed_seconds": self._figure("elapsed.sql", run)[0].get("seconds"),
+            "outputs": self._outputs(run),
+            "stages": {row["stage"]: row["records"] for row in self._figure("stages.sql", run)},
+            "equations": self._equations,
+            "terms": {row["term"]: row["records"] for row in self._figure("terms.sql", run)},
+            "latency_ms": self._figure("latency.sql", run)[0],
+            "verdict": "PASS" if good else "FAIL",
+        }
+
+    def _outputs(self, run: str) -> dict[str, Any]:
+        found = {row.pop("output"): row for row in self._figure("outputs.sql", run)}
+        return {output: found[output] for output in (*OUTPUTS, "truth") if output in found}
+
+    def _figure(self, name: str, run: str) -> list[dict[str, Any]]:
+        """Rows of one of the report's own queries as dictionaries. Figures inform; only equations decide."""
+        with self._context.database.scope() as connection:
+            cursor = connection.execute(load(_SQL, name), {"run": run})
+            columns = [column.name for column in cursor.description or ()]
+            return [dict(zip(columns, row, strict=True)) for row in cursor.fetchall()]
+
+
+def build(context: WorkerContext) -> list[Activity]:
+    """The intake of requests and the making of reports."""
+    return [context.consumer(RequestIntake(), topics=WORKER.consumes), Reporting(context)]
+
+
+_BUILD: Callable[[WorkerContext], Sequence[Activity]] = build
+
+WORKER = Worker(
+    name="run_reporter",
+    schema="reporter",
+    dsn="PLATFORM_DSN",
+    consumes=("control",),
+    build=_BUILD,
+    equations=("reports_equal_report_objects",),
+)
