@@ -179,7 +179,14 @@ def test_a_failure_while_sealing_leaves_nothing(tmp_path: Path) -> None:
         raise RuntimeError("half way")
 
     with pytest.raises(RuntimeError), sealing_folder(tmp_path, "w") as folder:
-        seal(folder, worlds_dir=tmp_path, name="w", transactions=broken(), truths=(), provenance=Provenance("import", "USD", {}))
+        seal(
+            folder,
+            worlds_dir=tmp_path,
+            name="w",
+            transactions=broken(),
+            truths=(),
+            provenance=Provenance("import", "USD", {}),
+        )
     assert [path.name for path in tmp_path.iterdir()] == [".w.lock"]
 
 
