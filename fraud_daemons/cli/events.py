@@ -56,6 +56,9 @@ def _cause(record: dict[str, Any]) -> str:
             return f"exit code {record['exit_code']}" if "exit_code" in record else "after an exit"
         case "configuration":
             return "configuration: held until platform resume"
+        case "lost":
+            ended = ", ".join(record.get("ended", []))
+            return "vanished without a word" + (f"; up ended what it left: {ended}" if ended else "")
         case cause:
             return str(cause)
 

@@ -140,6 +140,8 @@ def judge_worker(
     status, reason, reason_seconds = _verdict(
         process, own, age, now_monotonic=now_monotonic, age_max=beat_age_seconds_max
     )
+    if status == HELD and beat and beat.state == "held":
+        reason = beat.reason  # its last words, better than its exit code; the process has gone
     return WorkerPicture(
         worker=process.name,
         process=process.state,
@@ -147,13 +149,13 @@ def judge_worker(
         status=status,
         reason=reason,
         pid=process.pid,
-        uptime_seconds=process.uptime_seconds,
+        uptime_seconds=round(process.uptime_seconds, 1) if process.uptime_seconds is not None else None,
         restarts=process.restarts,
         beat_age_seconds=round(age, 3) if age is not None else None,
         lag_records=own.lag_records if own else None,
         rss_bytes=resident_bytes(process.pid) if process.pid else None,
         dead_letters=own.dead_letters if own else 0,
-        reason_seconds=reason_seconds,
+        reason_seconds=round(reason_seconds, 1) if reason_seconds is not None else None,
     )
 
 

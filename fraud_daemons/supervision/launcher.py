@@ -2,9 +2,9 @@
 
     launcher.py [--lock PATH] [--death-signal TERM|INT] [--unprivileged userns|nobody] -- COMMAND…
 
-In this order, because each step depends on the one before: give up root if asked (a change of credentials clears the
-parent-death signal), ask the kernel for a signal when the parent dies, make sure it has not died already, take the lock
-- which survives exec, so the lock file is held exactly as long as the process and its forks live -, exec.
+In this order: ask the kernel for a signal when the parent dies and make sure it has not died already; take the lock -
+which survives exec, so the lock file is held exactly as long as the process and its forks live; give up root if asked,
+and ask for the signal again, because a change of credentials clears it; exec.
 
 It runs before every start, so it imports the standard library only and is started by its path, without site packages.
 """
@@ -34,11 +34,13 @@ def main(arguments: list[str]) -> None:
     """Prepare and exec; returns never. Exits 75 when the lock stays held, 78 when the command cannot be started."""
     options, command = _parse(arguments)
     os.umask(0o077)
-    if "--unprivileged" in options:
-        _drop_root(options["--unprivileged"])
-    _die_with_parent(signal.Signals[f"SIG{options.get('--death-signal', 'TERM')}"])
+    death_signal = signal.Signals[f"SIG{options.get('--death-signal', 'TERM')}"]
+    _die_with_parent(death_signal)
     if "--lock" in options:
         _take_lock(options["--lock"])
+    if "--unprivileged" in options:
+        _drop_root(options["--unprivileged"])
+        _die_with_parent(death_signal)
     try:
         os.execv(command[0], command)  # noqa: S606 - becoming the command is its purpose
     except OSError as error:

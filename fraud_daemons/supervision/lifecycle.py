@@ -18,10 +18,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from fraud_daemons.clock import Clock, SystemClock
+from fraud_daemons.clock import Clock, SystemClock, iso
 from fraud_daemons.errors import CommandError, ExitCode
 from fraud_daemons.status.picture import HELD, PlatformPicture, WorkerPicture, reason_text
 from fraud_daemons.supervision import overview, rendering
+from fraud_daemons.supervision.audit import FILE_NAME, AuditFile
 from fraud_daemons.supervision.client import (
     SupervisedProcess,
     SupervisorAbsent,
@@ -31,7 +32,7 @@ from fraud_daemons.supervision.client import (
 from fraud_daemons.supervision.credentials import ensure_secrets
 from fraud_daemons.supervision.deployment import Deployment
 from fraud_daemons.supervision.substrate import service
-from fraud_daemons.supervision.survivors import end_survivors
+from fraud_daemons.supervision.survivors import Survivor, end_survivors
 
 UP_SECONDS_MAX = 90.0
 DOWN_SECONDS_MAX = 60.0
@@ -382,6 +383,7 @@ def _ensure_engine(
         )
     if leftover:
         tell(f"ended what an earlier supervisor left: {', '.join(_names(leftover))}")
+    _audit_loss(deployment, leftover, clock)
     for stale in ("supervisor.sock", "supervisord.pid"):
         (deployment.run_dir / stale).unlink(missing_ok=True)
     service.prepare(deployment, ensure_secrets(deployment.run_dir), tell=tell)
@@ -393,6 +395,24 @@ def _ensure_engine(
 
 def _rendered(deployment: Deployment) -> str:
     return rendering.render(deployment)
+
+
+def _audit_loss(deployment: Deployment, leftover: Sequence[Survivor], clock: Clock) -> None:
+    """A supervisord that left its pid file behind was killed; it could not write that down itself."""
+    try:
+        pid = int((deployment.run_dir / "supervisord.pid").read_text())
+    except (OSError, ValueError):
+        return
+    facts = {
+        "at": iso(clock.now()),
+        "worker": "supervisord",
+        "pack": "engine",
+        "kind": "exit",
+        "cause": "lost",
+        "pid": pid,
+    }
+    record = {**facts, "restarts": 0, "ended": list(_names(leftover))}
+    AuditFile(deployment.run_dir / FILE_NAME, complain=lambda _: None).append(record)
 
 
 def _start_engine(deployment: Deployment, client: SupervisorClient, clock: Clock) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from fraud_daemons.clock import Clock
 from fraud_daemons.config.ports import chosen_port
 from fraud_daemons.status.picture import (
@@ -72,6 +74,10 @@ def _service(deployment: Deployment, name: str, process: SupervisedProcess | Non
             else STOPPED
         )
         return ServicePicture(name, status, None, _reason(process) if process and status != STOPPED else None)
+    if process.pid and _frozen(process.pid):
+        return ServicePicture(
+            name, FAILING, process.pid, "frozen by a signal; thaw it with: kill -CONT " + str(process.pid)
+        )
     if name == POSTGRES:
         closed = postgres_door(deployment.run_dir)
     else:
@@ -80,3 +86,11 @@ def _service(deployment: Deployment, name: str, process: SupervisedProcess | Non
         return ServicePicture(name, READY, process.pid)
     young = (process.uptime_seconds or 0.0) < STARTING_SECONDS_MAX
     return ServicePicture(name, STARTING if young else WAITING, process.pid, closed)
+
+
+def _frozen(pid: int) -> bool:
+    """Stopped by SIGSTOP: its door still takes connections, and nobody answers."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "T"
+    except OSError:
+        return False

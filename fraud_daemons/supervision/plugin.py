@@ -16,7 +16,7 @@ import json
 import os
 import random
 import signal
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Final
@@ -27,10 +27,13 @@ from supervisor.states import RUNNING_STATES, ProcessStates, SupervisorStates, g
 
 from fraud_daemons.clock import Clock, SystemClock, iso
 from fraud_daemons.errors import ExitCode
+from fraud_daemons.supervision.audit import AuditFile
+from fraud_daemons.supervision.deployment import SUBSTRATE
 
-AUDIT_BYTES_MAX: Final = 16 * 1024 * 1024  # then it becomes events.ndjson.1, once
 CRASH_TAIL_BYTES_MAX: Final = 4096
 CRASH_TAIL_LINES_MAX: Final = 8
+CAP_SECONDS: Final = 15.0
+SUBSTRATE_CAP_SECONDS: Final = 2.0  # everybody waits for it
 ANNOUNCEMENT_SECONDS_MAX: Final = 120.0  # an operator's word counts for the stop and start that follow it, not for ever
 
 
@@ -51,7 +54,7 @@ class RestartPolicy:
 
     stable_seconds: float = 10.0  # who lived this long begins anew
     base_seconds: float = 0.25
-    cap_seconds: float = 15.0
+    cap_seconds: float = CAP_SECONDS
     quick_deaths: int = 0
 
     def delay_after(self, uptime_seconds: float) -> float:
@@ -72,28 +75,6 @@ class Announcement:
     monotonic: float
 
 
-class AuditFile:
-    """Appends one JSON object per line; a full disk costs audit lines, never supervision."""
-
-    def __init__(self, path: Path, *, complain: Callable[[str], None]) -> None:
-        self._path = path
-        self._complain = complain
-
-    def append(self, record: dict[str, Any]) -> None:
-        line = (json.dumps(record) + "\n").encode()
-        try:
-            descriptor = os.open(self._path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
-            try:
-                full = os.fstat(descriptor).st_size > AUDIT_BYTES_MAX
-                os.write(descriptor, line)
-            finally:
-                os.close(descriptor)
-            if full:
-                self._path.replace(self._path.with_name(self._path.name + ".1"))
-        except OSError as error:
-            self._complain(f"audit record lost ({error}): {line.decode().strip()}")
-
-
 @dataclass
 class Watched:
     """Our record beside one of supervisord's processes, and the wrapped methods."""
@@ -102,7 +83,7 @@ class Watched:
     pack: str
     clock: Clock
     audit: AuditFile
-    policy: RestartPolicy = field(default_factory=RestartPolicy)
+    policy: RestartPolicy = field(init=False)
     announced: Announcement | None = None
     restarts: int = 0
     last_death: Death | None = None
@@ -112,6 +93,7 @@ class Watched:
     crash_log_offset: int = 0
 
     def __post_init__(self) -> None:
+        self.policy = self._fresh_policy()
         self._spawn, self._finish, self._transition = self.process.spawn, self.process.finish, self.process.transition
         self.process.spawn, self.process.finish, self.process.transition = self.spawn, self.finish, self.transition
 
@@ -150,7 +132,7 @@ class Watched:
         if not asked:
             self.respawn_monotonic = now + self.policy.delay_after(death.uptime_seconds)
         else:
-            self.policy = RestartPolicy()
+            self.policy = self._fresh_policy()
         self._audit_end(pid, death, asked=asked, drained_at=now)
         self._forget_word()
 
@@ -189,6 +171,9 @@ class Watched:
             "respawn_seconds": self.seconds_to_respawn(),
             "spawn_error": process.spawnerr if process.state in (ProcessStates.BACKOFF, ProcessStates.FATAL) else None,
         }
+
+    def _fresh_policy(self) -> RestartPolicy:
+        return RestartPolicy(cap_seconds=SUBSTRATE_CAP_SECONDS if self.pack == SUBSTRATE else CAP_SECONDS)
 
     def _word(self) -> Announcement | None:
         word = self.announced

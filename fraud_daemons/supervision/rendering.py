@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from fraud_daemons.config.dsns import NAMES
 from fraud_daemons.config.ports import read_ports
 from fraud_daemons.errors import ExitCode
+from fraud_daemons.supervision import audit
 from fraud_daemons.supervision.deployment import POSTGRES, RUN_DIR_VARIABLE, SUBSTRATE, Deployment
 from fraud_daemons.supervision.substrate import objectstore, postgres
 from fraud_daemons.supervision.substrate.unprivileged import launch_command
@@ -80,7 +81,7 @@ def _engine(deployment: Deployment) -> str:
                 minfds=FILES_OPEN_MIN,
             ),
             _factory("supervisor", "supervisor.rpcinterface:make_main_rpcinterface"),
-            _factory("platform", "fraud_daemons.supervision.plugin:make_plugin", audit=run_dir / "events.ndjson"),
+            _factory("platform", "fraud_daemons.supervision.plugin:make_plugin", audit=run_dir / audit.FILE_NAME),
         ]
     )
 

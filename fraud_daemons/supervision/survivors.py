@@ -66,6 +66,7 @@ def _signal_all(survivors: Iterable[Survivor], number: signal.Signals) -> None:
         try:
             if survivor.process.alive():
                 os.kill(survivor.process.pid, chosen)
+                os.kill(survivor.process.pid, signal.SIGCONT)  # a frozen one hears nothing else
         except ProcessLookupError:
             pass  # it left by itself
 

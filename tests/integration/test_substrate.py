@@ -15,6 +15,7 @@ import pytest
 from fraud_daemons.config.ports import choose_ports, is_free, port_holder
 from fraud_daemons.errors import ConfigurationError
 from fraud_daemons.observability.process_identity import start_ticks
+from fraud_daemons.supervision.substrate import postgres, unprivileged
 from fraud_daemons.supervision.substrate.objectstore import client_for, start_store
 from fraud_daemons.supervision.substrate.postgres import login_refusal, prepare_postgres, start_server
 
@@ -111,6 +112,21 @@ def test_the_server_dies_with_its_parent(short_dir) -> None:
     _until(lambda: start_ticks(pid) is None)
 
 
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root has to give up root")
+def test_without_user_namespaces_the_server_runs_as_nobody(short_dir, monkeypatch) -> None:
+    """Where a container denies user namespaces, the data is handed to `nobody` and the server runs as that user."""
+    for module in (postgres, unprivileged):
+        monkeypatch.setattr(module, "way_down", lambda: "nobody")
+    with start_server(short_dir) as server:
+        assert Path(f"/proc/{server.pid}").stat().st_uid == 65534
+        with psycopg.connect(server.dsn()) as connection:
+            assert connection.execute("SELECT 1").fetchone() == (1,)
+    locked = short_dir / "locked"
+    locked.mkdir(mode=0o700)
+    with pytest.raises(ConfigurationError, match=rf"nobody cannot enter {locked}"):
+        prepare_postgres(locked / "run", password="x", connections_max=30)
+
+
 def test_the_store_keeps_its_promises(object_store) -> None:
     """A conditional put has one winner; the writer reaches the evidence bucket and no other."""
     writer = client_for(object_store.endpoint, object_store.writer_access_key, object_store.writer_secret_key)
@@ -143,9 +159,8 @@ def test_the_store_listens_on_loopback_only_and_leaves_nothing(short_dir) -> Non
         pid = store.pid
     assert start_ticks(pid) is None
     assert all(is_free(port) for port in ports.values())
-    assert not [
-        p for p in Path("/tmp").glob("seaweedfs-*") if any(str(port + 10_000) in p.name for port in ports.values())
-    ]
+    strays = [path.name for path in Path("/tmp").glob("seaweedfs-*")]  # noqa: S108 - the store's own choice
+    assert not [name for name in strays if any(str(port + 10_000) in name for port in ports.values())]
 
 
 def _until(condition, seconds: float = 10.0) -> None:

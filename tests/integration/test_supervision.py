@@ -13,6 +13,8 @@ from typing import Any
 
 import pytest
 
+from fraud_daemons.cli import main as command_line
+from fraud_daemons.cli.options import Invocation
 from fraud_daemons.config.packs import Pack
 from fraud_daemons.config.profile import Profile, load_profile
 from fraud_daemons.errors import ConfigurationError, ExitCode
@@ -173,6 +175,7 @@ def test_a_killed_supervisor_leaves_neither_orphans_nor_doubles(platform: Platfo
     os.kill(platform.client.snapshot().pid, signal.SIGKILL)
     result = platform.up()
     assert result.ready
+    assert platform.audit("supervisord")[-1]["cause"] == "lost"
     for worker, pid in old.items():
         assert platform.copies(worker) == [platform.pid(worker)]
         assert platform.pid(worker) != pid
@@ -297,6 +300,45 @@ def test_a_port_in_use_is_named_with_its_holder(short_dir: Path) -> None:
         with pytest.raises(ConfigurationError, match=rf"gate\.port = {port}: in use by pid {os.getpid()}"):
             lifecycle.up(deployment)
     assert find_survivors(short_dir) == []
+
+
+def test_the_commands_on_a_running_platform(platform: Platform, monkeypatch: pytest.MonkeyPatch, capsys: Any) -> None:
+    """up, status, restart, events, logs and down answer operators in words and scripts in JSON."""
+    monkeypatch.setattr(Invocation, "deployment", lambda _: platform.deployment)
+    monkeypatch.setattr(Invocation, "load_profile", lambda _: platform.deployment.profile)
+    monkeypatch.setattr("fraud_daemons.cli.up._provision", lambda _: None)
+
+    def answer(*arguments: str, code: int = 0) -> Any:
+        capsys.readouterr()
+        assert command_line.run([*arguments, "--json"]) == code
+        return json.loads(capsys.readouterr().out)
+
+    assert answer("up")["ready"]
+    assert answer("status")["verdict"] == "running ready"
+    assert answer("restart", "alpha")["ready"]
+    assert answer("stop", "ingress")["ready"]
+    assert answer("status", code=ExitCode.NO)["verdict"] == "stopped"
+    assert answer("status", "core")["verdict"] == "running ready"
+    kinds = [record["kind"] for record in answer("events", "alpha")["events"]]
+    assert kinds == ["start", "stop", "restart"]
+    assert command_line.run(["logs", "alpha"]) == 0
+    assert "alpha is at work" in capsys.readouterr().out
+    platform.tell("door", "misconfigured")
+    assert command_line.run(["start", "door"]) == ExitCode.NO
+    error = capsys.readouterr().err.strip().splitlines()[-1]
+    assert error.startswith("error: door is held")
+    assert "door: setting x is wrong" in error
+    assert error.endswith("platform resume door")
+    assert answer("down")["down"]
+    assert answer("status", code=ExitCode.NOT_RUNNING)["verdict"] == "stopped"
+
+
+def test_status_answers_quickly(platform: Platform) -> None:
+    """Drawing the picture of a running platform takes milliseconds; the rest of `platform status` is starting Python."""
+    platform.up()
+    begun = time.monotonic()
+    lifecycle.status(platform.deployment)
+    assert time.monotonic() - begun < 0.1
 
 
 def test_the_substrate_is_supervised_and_keeps_its_data(short_dir: Path) -> None:

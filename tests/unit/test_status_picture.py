@@ -119,6 +119,13 @@ def test_a_process_that_does_not_run(process: ProcessState, status: str) -> None
     assert _judged(process, _beat()).status == status
 
 
+def test_a_held_worker_keeps_its_last_words() -> None:
+    """After exit 78 the status shows what the worker said in its last heartbeat, not just the code."""
+    process = ProcessState("alpha", "core", "exited", exit_code=78, reason="config: exit 78 after 1 s")
+    assert _judged(process, _beat("held", reason="config: 28P01")).reason == "config: 28P01"
+    assert _judged(process, None).reason == "config: exit 78 after 1 s"
+
+
 def test_the_verdict_is_the_worst() -> None:
     """Each status is worse than the ones before it; nothing at all is stopped."""
     assert [worst([status, WORST_LAST[0]]) for status in WORST_LAST] == list(WORST_LAST)
@@ -134,7 +141,7 @@ def _platform(tmp_path: Path, states: dict[str, tuple[WorkerState, str | None]])
         )
         beat.beat(state, reason, platform_run_id="platform_20260210T091951Z", lag_records=1000)
     clock.advance(14.0)
-    for name, (state, reason) in states.items():
+    for name in states:
         path = tmp_path / f"{name}.json"
         path.write_text(json.dumps({**json.loads(path.read_text()), "beat_monotonic": clock.monotonic()}))
     return draw_picture(
