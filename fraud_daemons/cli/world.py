@@ -99,8 +99,9 @@ def import_command(
     limit: int | None,
 ) -> int:
     """Seal the transactions of a real FILE (.csv, .csv.gz, .parquet). Bad rows are kept aside with their reasons."""
-    from fraud_daemons.worlds.importer import Selection, import_world
+    from fraud_daemons.worlds.importer import import_world
     from fraud_daemons.worlds.mapping import find_mapping, load_mapping
+    from fraud_daemons.worlds.normaliser import Selection
 
     profile = call.load_profile()
     rules = load_mapping(find_mapping(mapping, profile.root / "config" / "mappings"))

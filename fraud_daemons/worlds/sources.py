@@ -82,16 +82,19 @@ class CsvSource:
             raise _refused(path, f"columns with the same name: {', '.join(twice)}")
 
     def rows(self) -> Iterator[SourceRow]:
-        while True:
+        line = self._reader.line_num + 1
+        while (row := self._next(line)) is not None:
+            yield row
             line = self._reader.line_num + 1
-            try:
-                values = next(self._reader)
-            except StopIteration:
-                return
-            except csv.Error as error:  # such as a quote that never closes, ended by the field limit
-                yield SourceRow(line, {}, f"unreadable line: {error}")
-                continue
-            yield self._row(line, values)
+
+    def _next(self, line: int) -> SourceRow | None:
+        """The row that begins on `line`, None at the end of the file."""
+        try:
+            return self._row(line, next(self._reader))
+        except StopIteration:
+            return None
+        except csv.Error as error:  # such as a quote that never closes, ended by the field limit
+            return SourceRow(line, {}, f"unreadable line: {error}")
 
     def _row(self, line: int, values: list[str]) -> SourceRow:
         if len(values) != len(self.columns):

@@ -8,8 +8,9 @@ from pathlib import Path
 import pytest
 
 from fraud_daemons.domain.envelope import OUTPUTS, TRUTH
-from fraud_daemons.worlds.importer import Imported, Selection, import_world
+from fraud_daemons.worlds.importer import Imported, import_world
 from fraud_daemons.worlds.mapping import load_mapping
+from fraud_daemons.worlds.normaliser import Selection
 
 ROOT = Path(__file__).parents[2]
 DATA = ROOT.parent / "shared" / "data"

@@ -15,8 +15,9 @@ from hypothesis import strategies as st
 from fraud_daemons.domain.envelope import TRUTH
 from fraud_daemons.domain.identity import derived_id
 from fraud_daemons.errors import ConfigurationError
-from fraud_daemons.worlds.importer import Imported, RowReject, Selection, import_world, read_amount
+from fraud_daemons.worlds.importer import Imported, import_world
 from fraud_daemons.worlds.mapping import AmountRule, ColumnMapping, load_mapping
+from fraud_daemons.worlds.normaliser import RowReject, Selection, read_amount
 
 MAPPING = """
 source = "shop"
