@@ -245,7 +245,7 @@ class Consumer:
             )
         else:
             self._idle_rest = min(self._pace.poll_idle_seconds, self._idle_rest * 2)
-        busy = full or (not self._same_server and unit.outgoing)
+        busy = full or unit.more_waiting or (not self._same_server and unit.outgoing)
         return Outcome(records=len(self._batch), rest_seconds=0.0 if busy else self._idle_rest)
 
     def _listen(self, connection: Connection) -> None:

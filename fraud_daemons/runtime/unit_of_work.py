@@ -32,6 +32,9 @@ class UnitOfWork:
         self.outgoing: list[OutRecord] = []
         self.skips: dict[tuple[str, int], int] = {}
         self.dead_letters = 0
+        self.more_waiting = False
+        """Set by a handler whose own store holds more to do without any new record (it must have `wants_idle`): the next
+        step follows at once."""
 
     def publish(
         self, topic: str, *, key: str, event_id: str, platform_run_id: str, body: Mapping[str, Any] | bytes
