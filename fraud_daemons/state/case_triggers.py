@@ -19,9 +19,10 @@ _SQL = "fraud_daemons.state.sql"
 
 @dataclass(frozen=True, slots=True)
 class SourcedTrigger:
-    """A `case_triggers` body and the record it was made from."""
+    """A `case_triggers` body, the decision or intent it was raised for, and the record it was made from."""
 
     body: dict[str, Any]
+    source_id: str
     topic: str
     partition: int
     position: int
@@ -35,6 +36,7 @@ def add(connection: Connection, triggers: Sequence[SourcedTrigger], *, at: datet
         {
             **trigger.body,
             "content_sha256": hashlib.sha256(canonical_json(trigger.body)).hexdigest(),
+            "source_id": trigger.source_id,
             "source_topic": trigger.topic,
             "partition": trigger.partition,
             "position": trigger.position,

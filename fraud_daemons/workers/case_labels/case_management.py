@@ -114,5 +114,5 @@ WORKER = Worker(
     build=build,
     consumes=("case_triggers",),
     publishes=("case_events",),
-    equations=("triggers_equal_placements",),
+    equations=("triggers_equal_opened_plus_merged",),
 )

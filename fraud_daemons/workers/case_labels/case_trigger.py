@@ -19,7 +19,11 @@ from fraud_daemons.state import case_triggers
 from fraud_daemons.state.case_triggers import SourcedTrigger
 from fraud_daemons.workers.case_labels._bodies import made_from
 
-_RULES = {"decisions": trigger_from_decision, "action_outcomes": trigger_from_action_outcome}
+_RULES = {
+    "decisions": (trigger_from_decision, "decision_id"),
+    "action_outcomes": (trigger_from_action_outcome, "intent_id"),
+}
+"""Topic -> the rule, and the field that names what a trigger was raised for."""
 
 
 class CaseTrigger(StatelessHandler):
@@ -27,11 +31,7 @@ class CaseTrigger(StatelessHandler):
 
     def handle(self, records: Sequence[Record], unit: UnitOfWork) -> None:
         """One insert per batch; only triggers not stored before go out."""
-        triggers = [
-            SourcedTrigger(body, record.topic, record.partition, record.position)
-            for record in records
-            if (body := _trigger(record)) is not None
-        ]
+        triggers = [trigger for record in records if (trigger := _trigger(record)) is not None]
         for body in case_triggers.add(unit.connection, triggers, at=unit.now):
             unit.publish(
                 "case_triggers",
@@ -42,8 +42,16 @@ class CaseTrigger(StatelessHandler):
             )
 
 
-def _trigger(record: Record) -> dict[str, Any] | None:
-    return made_from(record, _RULES[record.topic])
+def _trigger(record: Record) -> SourcedTrigger | None:
+    rule, source = _RULES[record.topic]
+
+    def make(body: dict[str, Any]) -> SourcedTrigger | None:
+        trigger = rule(body)
+        if trigger is None:
+            return None
+        return SourcedTrigger(trigger, body[source], record.topic, record.partition, record.position)
+
+    return made_from(record, make)
 
 
 def build(context: WorkerContext) -> list[Activity]:
@@ -58,5 +66,5 @@ WORKER = Worker(
     build=build,
     consumes=("decisions", "action_outcomes"),
     publishes=("case_triggers",),
-    equations=("triggering_decisions_and_failed_actions_equal_triggers",),
+    equations=("alerts_equal_triggers", "triggers_equal_published"),
 )

@@ -3,6 +3,7 @@ create table case_trigger.triggers (
   platform_run_id text        not null,
   trigger_id      text        not null,
   kind            text        not null check (kind in ('DECISION', 'ACTION_FAILED', 'MANUAL', 'EXTERNAL')),
+  source_id       text        not null, -- the decision or the intent that it was raised for
   subject_kind    text        not null check (subject_kind in ('card', 'flow')),
   subject         text        not null,
   decision_id     text        not null,
