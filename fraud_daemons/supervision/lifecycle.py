@@ -249,6 +249,9 @@ class _Turn:
         """Start in waves, each when the one before is ready. Returns who blocks."""
         for wave in self._deployment.levels(workers):
             processes = self._client.snapshot().processes
+            if unknown := [w for w in wave if w not in processes]:
+                message = f"the running supervisor does not know {', '.join(unknown)}: packs have changed since it was started"
+                raise CommandError(f"{message}; run: platform down, then platform up")
             idle = [processes[w] for w in wave if not processes[w].runs and not self._stays_held(processes[w])]
             self._announce([process.name for process in idle])
             if idle:

@@ -8,6 +8,7 @@ import signal
 import sys
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ from fraud_daemons.cli import main as command_line
 from fraud_daemons.cli.options import Invocation
 from fraud_daemons.config.packs import Pack
 from fraud_daemons.config.profile import Profile, load_profile
-from fraud_daemons.errors import ConfigurationError, ExitCode
+from fraud_daemons.errors import CommandError, ConfigurationError, ExitCode
 from fraud_daemons.observability.process_identity import start_ticks
 from fraud_daemons.supervision import lifecycle
 from fraud_daemons.supervision.client import SupervisorAbsent, SupervisorClient, SupervisorSilent
@@ -113,6 +114,15 @@ def test_up_twice_is_harmless(platform: Platform) -> None:
     assert again.ready
     assert again.already
     assert {worker: platform.pid(worker) for worker in before} == before
+
+
+def test_a_worker_added_while_running_is_named(platform: Platform) -> None:
+    """up against a supervisor that was started with other packs says what is new and how to apply it."""
+    platform.up()
+    grown = replace(platform.deployment, packs=(*PACKS, Pack("more", "More", "", (), ("gamma",), 5.0)))
+    with pytest.raises(CommandError, match=r"does not know gamma.*platform down, then platform up"):
+        lifecycle.up(grown, operator="tester")
+    assert platform.up().ready
 
 
 def test_down_leaves_nothing(platform: Platform) -> None:
