@@ -39,14 +39,22 @@ class PlatformUnderTest:
     def call(self, *words: str, timeout: float = COMMAND_TIMEOUT_SECONDS) -> subprocess.CompletedProcess[str]:
         """Run `platform WORDS…` and return what it said, whatever its exit code."""
         return subprocess.run(
-            [str(COMMAND), *words], cwd=ROOT, env=self.environment, capture_output=True, text=True, timeout=timeout, check=False
+            [str(COMMAND), *words],
+            cwd=ROOT,
+            env=self.environment,
+            capture_output=True,
+            text=True,
+            timeout=timeout,
+            check=False,
         )
 
     def say(self, *words: str, codes: tuple[int, ...] = (0,), timeout: float = COMMAND_TIMEOUT_SECONDS) -> Any:
         """Run `platform WORDS… --json`; the object it printed."""
         done = self.call(*words, "--json", timeout=timeout)
         if done.returncode not in codes:
-            raise CommandFailed(f"platform {' '.join(words)}: exit {done.returncode}\n{done.stdout[-3000:]}\n{done.stderr[-3000:]}")
+            raise CommandFailed(
+                f"platform {' '.join(words)}: exit {done.returncode}\n{done.stdout[-3000:]}\n{done.stderr[-3000:]}"
+            )
         return json.loads(done.stdout)
 
     def up(self) -> Any:
@@ -70,7 +78,9 @@ class PlatformUnderTest:
     def make_world(self, name: str, transactions: int, *, seed: int = 7) -> None:
         self.say("world", "make", name, "--transactions", str(transactions), "--seed", str(seed))
 
-    def stream(self, world: str, *words: str, codes: tuple[int, ...] = (0,), timeout: float = COMMAND_TIMEOUT_SECONDS) -> Any:
+    def stream(
+        self, world: str, *words: str, codes: tuple[int, ...] = (0,), timeout: float = COMMAND_TIMEOUT_SECONDS
+    ) -> Any:
         return self.say("stream", "--world", world, *words, codes=codes, timeout=timeout)
 
     def report(self, *, codes: tuple[int, ...] = (0,)) -> Any:
