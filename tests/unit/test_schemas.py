@@ -74,7 +74,6 @@ def test_the_optional_fields_of_traffic_may_be_absent_null_or_filled() -> None:
 @pytest.mark.parametrize(
     ("payload", "field"),
     [
-        ({"amount_minor": 0}, "payload.amount_minor"),
         ({"amount_minor": -5}, "payload.amount_minor"),
         ({"amount_minor": 1.0}, "payload.amount_minor"),
         ({"amount_minor": True}, "payload.amount_minor"),
