@@ -43,7 +43,7 @@ class Platform:
         self.client = SupervisorClient(profile.socket_path)
 
     def _command(self, worker: str) -> list[str]:
-        pack = next(pack.name for pack in PACKS if worker in pack.workers)
+        pack = next((pack.name for pack in PACKS if worker in pack.workers), "more")
         return [sys.executable, str(TINY_WORKER), str(self.run_dir), pack, worker]
 
     def tell(self, worker: str, behaviour: str) -> None:
