@@ -30,6 +30,7 @@ from fraud_daemons.postgres_runtime.faults import Kind, Verdict, fault_from, jud
 
 CONNECT_ATTEMPTS_MAX = 3
 CONNECT_DELAY_SECONDS = 0.05
+PEER_READS_MAX = 8
 CREDENTIAL_GRACE_SECONDS = 10.0
 """How long a credential that never worked may be refused before it is a configuration fault: a rotation in progress."""
 
@@ -172,8 +173,14 @@ def _inner_scope(held: _Held, nested: Nested, source: DsnSource) -> Iterator[Con
     if nested == "join":
         yield held.connection
         return
-    with held.connection.transaction():
-        yield held.connection
+    try:
+        with held.connection.transaction():
+            yield held.connection
+    except psycopg.Error as error:
+        verdict = judge(error, broken=held.connection.broken or held.connection.closed)
+        if verdict.drop:
+            held.expires = 0.0  # the outer scope sees our fault, not the driver's: this is how it learns to let go
+        raise fault_from(error, verdict) or error from error
 
 
 def _usable(key: tuple[int, str, ConnectOptions], held: _Held | None) -> _Held | None:
@@ -189,16 +196,23 @@ def _usable(key: tuple[int, str, ConnectOptions], held: _Held | None) -> _Held |
 
 
 def _peer_gone(connection: Connection) -> bool:
-    """Whether the server has closed an idle connection; costs one poll of the socket and no round trip."""
+    """Whether the server has closed an idle connection; costs one poll of the socket and no round trip.
+
+    Reads until the socket is quiet: of a terminated session the first read gets the server's last words, and only the
+    next one the end of the stream. Notifications are read and kept by libpq.
+    """
     try:
         poll = select.poll()
         poll.register(connection.fileno(), select.POLLIN | select.POLLHUP | select.POLLERR)
-        if not poll.poll(0):
-            return False
-        connection.pgconn.consume_input()
-        return connection.broken or connection.closed
+        for _ in range(PEER_READS_MAX):
+            if not poll.poll(0):
+                return False
+            connection.pgconn.consume_input()
+            if connection.broken or connection.closed:
+                return True
     except (psycopg.Error, OSError, ValueError):
         return True
+    return False  # a stream of notifications: whoever talks is there
 
 
 def _open(key: tuple[int, str, ConnectOptions], source: DsnSource, options: ConnectOptions) -> _Held:
@@ -236,6 +250,10 @@ def _connect_fault(source: DsnSource, error: psycopg.Error, verdict: Verdict) ->
 
 
 def _commit(key: tuple[int, str, ConnectOptions], held: _Held) -> None:
+    if held.connection.info.transaction_status == TransactionStatus.INERROR:
+        # COMMIT would answer politely and roll back: a caller that swallowed the error would believe its work is kept
+        held.connection.rollback()
+        raise RuntimeError("a statement of this scope failed and the error was swallowed; nothing was committed")
     try:
         held.connection.commit()
     except psycopg.Error as error:
