@@ -30,6 +30,7 @@ from fraud_daemons.errors import ConfigurationError, ExitCode
 from fraud_daemons.evidence.port import EvidenceStore
 from fraud_daemons.evidence.s3 import S3EvidenceStore, S3Settings
 from fraud_daemons.observability import events
+from fraud_daemons.observability.current_run import note_current_run
 from fraud_daemons.observability.heartbeat import HeartbeatFile
 from fraud_daemons.observability.logs import Logger, open_worker_log
 from fraud_daemons.observability.process_identity import identity_of
@@ -54,6 +55,8 @@ from fraud_daemons.runtime.loop import Limits, Loop
 from fraud_daemons.runtime.signals import StopRequest
 from fraud_daemons.runtime.worker import Worker, WorkerContext
 from fraud_daemons.runtime.worker_lock import WorkerLock
+from fraud_daemons.state import runs
+from fraud_daemons.state.runs import Run
 
 DATABASE_NAME = "fraud_platform"
 TOPICS = (
@@ -134,6 +137,21 @@ def operator_bus(database: Database) -> PostgresBus:
     return PostgresBus(database.scope)
 
 
+def owner_dsn(profile: Profile) -> tuple[str, str]:
+    """The owner's DSN without its password, and the password: for tools that take a DSN in argv."""
+    parts = conninfo_to_dict(_owner(profile))
+    password = str(parts.pop("password", "") or "")
+    return make_conninfo("", **parts), password
+
+
+def begin_run(profile: Profile, database: Database, *, live: bool, note: str) -> Run:
+    """Begin a run: its row, and the hint for the status screen. Raises CommandError for two in one second."""
+    with database.scope() as connection:
+        run = runs.begin(connection, at=SystemClock().now(), live=live, note=note)
+    note_current_run(profile.run_dir, run.platform_run_id)
+    return run
+
+
 def evidence_store(profile: Profile, *, identity: str = "writer") -> EvidenceStore:
     """The profile's evidence store; `identity` = "writer" (workers) or "admin" (platform up)."""
     return S3EvidenceStore(lambda: s3_settings(profile, identity=identity))
@@ -162,9 +180,7 @@ def provision(profile: Profile) -> Provisioned:
     """Database, schemas, roles, migrations, topics. Called by `platform up` when the substrate serves."""
     secrets = read_secrets(profile.run_dir).get("postgres", {})
     created = False
-    owner = profile.dsns.get(PLATFORM_DSN) or embedded_dsn(
-        profile.run_dir, user="fp_owner", password=secrets.get("fp_owner", ""), dbname=DATABASE_NAME
-    )
+    owner = _owner(profile)
     if profile.embedded_postgres:
         created = ensure_database(with_database(owner, "postgres"), DATABASE_NAME)
     passwords = {role: secrets[role] for role in all_roles() if role in secrets}
@@ -181,6 +197,13 @@ def provision(profile: Profile) -> Provisioned:
     _seed(profile, database)
     close_thread_connections()
     return Provisioned(database_created=created, migrations_applied=applied)
+
+
+def _owner(profile: Profile) -> str:
+    """DSN of the owner: PLATFORM_DSN as given, or the embedded server's own."""
+    password = read_secrets(profile.run_dir).get("postgres", {}).get("fp_owner", "")
+    embedded = embedded_dsn(profile.run_dir, user="fp_owner", password=password, dbname=DATABASE_NAME)
+    return profile.dsns.get(PLATFORM_DSN) or embedded
 
 
 def _seed(profile: Profile, database: Database) -> None:

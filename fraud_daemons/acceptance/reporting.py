@@ -63,7 +63,9 @@ def render_report(document: dict[str, Any]) -> str:
     lines.append("stages   " + "  ".join(f"{stage} {count}" for stage, count in document["stages"].items()))
     latency = document.get("latency_ms") or {}
     if latency.get("p50") is not None:
-        lines.append(f"latency  last part admitted to decision: p50 {latency['p50']} ms  p95 {latency['p95']} ms  p99 {latency['p99']} ms")
+        lines.append(
+            f"latency  last part admitted to decision: p50 {latency['p50']} ms  p95 {latency['p95']} ms  p99 {latency['p99']} ms"
+        )
     lines.append("")
     for equation in document["equations"]:
         good = equation["missing"] == 0 and equation["surplus"] == 0
