@@ -11,6 +11,8 @@ import threading
 from collections.abc import Callable, Iterable
 from typing import Any
 
+import orjson
+
 from fraud_daemons.errors import FatalFault, TransientFault
 from fraud_daemons.runtime.activity import Outcome, PlainActivity
 
@@ -44,6 +46,10 @@ class HttpService(PlainActivity):
         self._probe()
         return Outcome(rest_seconds=PROBE_INTERVAL_SECONDS)
 
+    def queued(self) -> int:
+        """Requests that have come in and wait for a thread."""
+        return len(self._server.task_dispatcher.queue) if self._server is not None else 0
+
     def close(self) -> None:
         """Stop taking connections, let requests in hand finish."""
         if self._server is not None:
@@ -70,6 +76,7 @@ class HttpService(PlainActivity):
                 f"cannot listen on {self._host}:{self._port}: {error.strerror}; free the port or choose another in the profile",
                 reason=f"config: port {self._port}: {error.strerror}",
             ) from error
+        self._server.channel_class = _channel_class()
         self._thread = threading.Thread(target=self._server.run, name="http", daemon=True)
         self._thread.start()
 
@@ -84,3 +91,25 @@ class HttpService(PlainActivity):
             connection.close()
         if status != http.HTTPStatus.OK:
             raise TransientFault(f"the service answers {status} to itself", reason=f"http: {status}")
+
+
+def _channel_class() -> Any:
+    """The server's own refusals (no HTTP, too large a body) as JSON too: a client never has to read two languages."""
+    from waitress.channel import HTTPChannel
+    from waitress.task import ErrorTask
+
+    class JsonErrorTask(ErrorTask):  # type: ignore[misc]
+        def execute(self) -> None:
+            error = self.request.error
+            body = orjson.dumps({"error": error.reason.lower().replace(" ", "_"), "detail": error.body,
+                "fix": "send HTTP/1.1 with a Content-Length within the service's limit"})  # fmt: skip
+            self.status = f"{error.code} {error.reason}"
+            self.response_headers.append(("Content-Type", "application/json"))
+            self.set_close_on_finish()
+            self.content_length = len(body)
+            self.write(body)
+
+    class Channel(HTTPChannel):  # type: ignore[misc]
+        error_task_class = JsonErrorTask
+
+    return Channel

@@ -1,0 +1,243 @@
+"""What the gate decides about a batch, before and after it has looked at what it admitted earlier. Pure.
+
+`read_batch` turns a body into items, `judge` sorts them into candidates and refusals, `settle` holds the candidates
+against the identity law: same id and same hash is a repeat, another hash an anomaly that is kept apart. It refuses
+nothing on its own account: the rules for one event live in `schemas`.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Final, NamedTuple
+
+import orjson
+
+from fraud_daemons.domain.envelope import PROGRESS_MARK
+from fraud_daemons.domain.identity import canonical_json, derived_id, frame_key
+from fraud_daemons.domain.schemas import ReasonCode, validate_event
+
+UNPINNED: Final = ""
+"""Run of a refusal whose event named no run that exists."""
+
+NAME_CHARACTERS_MAX: Final = 64
+
+
+class Malformed(Exception):
+    """The body as a whole is not JSON; the message says where."""
+
+
+class Identity(NamedTuple):
+    """What admission is unique by; also the key of ig.admissions."""
+
+    platform_run_id: str
+    event_type: str
+    event_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class Item:
+    """One event of a body: its value, and its own bytes where the format has them (a line of NDJSON)."""
+
+    value: Any
+    raw: bytes | None = None
+    broken: str | None = None
+    """Why the line is no JSON at all; None when it is."""
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """A valid event: where it goes, and the bytes that are hashed, stored and forwarded."""
+
+    index: int
+    identity: Identity
+    topic: str
+    key: str
+    body: bytes
+    payload_hash: str
+
+    @property
+    def is_mark(self) -> bool:
+        return self.identity.event_type == PROGRESS_MARK
+
+
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """An event that is not admitted: why, and its original bytes."""
+
+    index: int
+    identity: Identity
+    reason: str
+    detail: str
+    body: bytes
+    payload_sha256: str
+
+    @property
+    def quarantine_id(self) -> str:
+        """Derived, so that the same refusal of the same bytes is one row however often it comes."""
+        run, _, event_id = self.identity
+        return derived_id("quarantine", run, event_id, self.payload_sha256, self.reason)
+
+
+@dataclass(frozen=True, slots=True)
+class Repeat:
+    """An event that was admitted before, or earlier in the same batch."""
+
+    index: int
+    identity: Identity
+
+
+@dataclass(frozen=True)
+class Settled:
+    """A batch held against what was admitted before."""
+
+    fresh: tuple[Candidate, ...]
+    """In the order of the append: events as they came, marks behind them."""
+    repeats: tuple[Repeat, ...]
+    refusals: tuple[Refusal, ...]
+
+
+def read_batch(body: bytes, *, ndjson: bool) -> list[Item]:
+    """The events of a body: one object, an array, or one object per line. Raises Malformed."""
+    if ndjson:
+        return _lines(body)
+    try:
+        value = orjson.loads(body)
+    except orjson.JSONDecodeError as error:
+        if body.lstrip()[:1] == b"{" and b"\n" in body.strip():  # lines sent under the name of plain JSON
+            return _lines(body)
+        raise Malformed(f"the body is not JSON: {error}") from error
+    return [Item(value=event) for event in value] if isinstance(value, list) else [Item(value=value)]
+
+
+def _lines(body: bytes) -> list[Item]:
+    items = [_line(line) for line in body.split(b"\n") if line.strip()]
+    if items and all(item.broken for item in items):
+        raise Malformed(f"no line of the body is JSON; the first: {items[0].broken}")
+    return items
+
+
+def _line(line: bytes) -> Item:
+    try:
+        return Item(value=orjson.loads(line), raw=line)
+    except orjson.JSONDecodeError as error:
+        return Item(value=None, raw=line, broken=str(error))
+
+
+def judge(
+    items: Sequence[Item], *, scope: Collection[str], currency: str | None, known_runs: Collection[str]
+) -> tuple[list[Candidate], list[Refusal]]:
+    """Every item either a candidate or a refusal. `known_runs` holds those runs of the batch that exist."""
+    candidates: list[Candidate] = []
+    refusals: list[Refusal] = []
+    for index, item in enumerate(items):
+        wrong = _wrong(item, scope=scope, currency=currency, known_runs=known_runs)
+        if wrong is None:
+            candidates.append(_candidate(index, item.value))
+        else:
+            refusals.append(_refusal(index, item, *wrong, known_runs=known_runs))
+    return candidates, refusals
+
+
+def _wrong(
+    item: Item, *, scope: Collection[str], currency: str | None, known_runs: Collection[str]
+) -> tuple[str, str] | None:
+    """(reason, detail) of the first thing that is wrong with an item."""
+    if item.broken:
+        return ReasonCode.ENVELOPE_INVALID, f"the line is not JSON: {item.broken}"
+    event = item.value
+    rejection = validate_event(event, currency=currency)
+    if rejection is not None:
+        return rejection.code, rejection.detail
+    if event["event_type"] not in scope:
+        return ReasonCode.EVENT_TYPE_NOT_IN_SCOPE, f"this key may not send {event['event_type']}"
+    if event["pins"]["platform_run_id"] not in known_runs:
+        return ReasonCode.RUN_UNKNOWN, "pins.platform_run_id names no run; begin one with: platform run new"
+    return None
+
+
+def named_runs(items: Sequence[Item]) -> set[str]:
+    """The runs that the items name, whatever else is wrong with them."""
+    return {run for item in items if (run := _named_run(item.value))}
+
+
+def _named_run(event: Any) -> str | None:
+    pins = event.get("pins") if isinstance(event, dict) else None
+    run = pins.get("platform_run_id") if isinstance(pins, dict) else None
+    return run if isinstance(run, str) and len(run) <= NAME_CHARACTERS_MAX and run.isprintable() else None
+
+
+def _candidate(index: int, event: dict[str, Any]) -> Candidate:
+    event_type, payload = event["event_type"], event["payload"]
+    body = canonical_json(event)
+    if event_type == PROGRESS_MARK:
+        topic, key = payload["output"], ""
+    elif event_type in ("arrival_events", "arrival_entities"):
+        topic = event_type
+        key = frame_key(payload["merchant_id"], payload["terminal_id"], payload["arrival_seq"])
+    else:
+        topic, key = event_type, payload["flow_id"]
+    return Candidate(
+        index=index,
+        identity=Identity(event["pins"]["platform_run_id"], event_type, event["event_id"]),
+        topic=topic,
+        key=key,
+        body=body,
+        payload_hash=hashlib.sha256(body).hexdigest(),
+    )
+
+
+def _refusal(index: int, item: Item, reason: str, detail: str, *, known_runs: Collection[str]) -> Refusal:
+    event = item.value if isinstance(item.value, dict) else {}
+    run = _named_run(item.value)
+    body = item.raw if item.raw is not None else canonical_json(item.value)
+    return Refusal(
+        index=index,
+        identity=Identity(
+            run if run in known_runs and run else UNPINNED,
+            _name(event.get("event_type")),
+            _name(event.get("event_id")),
+        ),
+        reason=reason,
+        detail=detail,
+        body=body,
+        payload_sha256=hashlib.sha256(body).hexdigest(),
+    )
+
+
+def _name(value: Any) -> str:
+    """A claimed name as far as it can be kept in a text column; "" when it is none."""
+    return value[:NAME_CHARACTERS_MAX] if isinstance(value, str) and value.isprintable() else ""
+
+
+def settle(candidates: Sequence[Candidate], admitted: Mapping[Identity, str]) -> Settled:
+    """Hold candidates against `admitted` (identity -> payload hash) and against one another, in order."""
+    known = dict(admitted)
+    fresh: list[Candidate] = []
+    repeats: list[Repeat] = []
+    refusals: list[Refusal] = []
+    for candidate in candidates:
+        seen = known.get(candidate.identity)
+        if seen is None:
+            known[candidate.identity] = candidate.payload_hash
+            fresh.append(candidate)
+        elif seen == candidate.payload_hash:
+            repeats.append(Repeat(candidate.index, candidate.identity))
+        else:
+            refusals.append(mismatch(candidate))
+    fresh.sort(key=lambda candidate: candidate.is_mark)  # stable: marks come after what they cover
+    return Settled(tuple(fresh), tuple(repeats), tuple(refusals))
+
+
+def mismatch(candidate: Candidate, *, body: bytes | None = None) -> Refusal:
+    """The refusal of another payload under an id that is taken; `body` when the original came in another shape."""
+    kept = candidate.body if body is None else body
+    return Refusal(
+        index=candidate.index,
+        identity=candidate.identity,
+        reason=ReasonCode.PAYLOAD_HASH_MISMATCH,
+        detail="this event_id was admitted with another payload; both are kept",
+        body=kept,
+        payload_sha256=hashlib.sha256(kept).hexdigest(),
+    )

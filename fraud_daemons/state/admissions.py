@@ -1,0 +1,153 @@
+"""What the gate admitted, refused and saw again. The committed row is the receipt.
+
+Locks are taken in one order everywhere - quarantine, repeats, heads of the log, admissions - and in key order within
+each, so two requests never wait for each other in a circle.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import NamedTuple
+
+from fraud_daemons.domain.admission import Candidate, Identity, Refusal
+from fraud_daemons.postgres_runtime.connector import Connection
+from fraud_daemons.postgres_runtime.statements import load
+
+_SQL = "fraud_daemons.state.sql"
+
+
+class Receipt(NamedTuple):
+    """Where an admitted event stands, by whom it came, and since when."""
+
+    payload_hash: str
+    producer: str
+    topic: str
+    partition: int
+    position: int
+    admitted_at: datetime
+
+
+@dataclass(frozen=True)
+class Quarantined:
+    """One refused event as it is kept."""
+
+    platform_run_id: str
+    quarantine_id: str
+    event_id: str
+    event_type: str
+    reason: str
+    detail: str
+    producer: str
+    payload_sha256: str
+    body: bytes
+    quarantined_at: datetime
+
+
+def receipts(connection: Connection, identities: Sequence[Identity]) -> dict[Identity, Receipt]:
+    """The receipts of those of the identities that were admitted."""
+    if not identities:
+        return {}
+    rows = connection.execute(
+        load(_SQL, "admissions_select.sql"),
+        {
+            "runs": [identity.platform_run_id for identity in identities],
+            "types": [identity.event_type for identity in identities],
+            "ids": [identity.event_id for identity in identities],
+        },
+    )
+    return {Identity(run, kind, event_id): Receipt(*rest) for run, kind, event_id, *rest in rows}
+
+
+def admit(
+    connection: Connection,
+    candidates: Sequence[Candidate],
+    places: Sequence[tuple[int, int]],
+    *,
+    producer: str,
+    at: datetime,
+) -> int:
+    """Insert the admissions of events that were just appended at `places`; how many were really new.
+
+    Fewer than given means that another request admitted one of them meanwhile: the caller must roll back.
+    """
+    if not candidates:
+        return 0
+    done = connection.execute(
+        load(_SQL, "admissions_insert.sql"),
+        {
+            "runs": [c.identity.platform_run_id for c in candidates],
+            "types": [c.identity.event_type for c in candidates],
+            "ids": [c.identity.event_id for c in candidates],
+            "hashes": [c.payload_hash for c in candidates],
+            "topics": [c.topic for c in candidates],
+            "partitions": [partition for partition, _ in places],
+            "positions": [position for _, position in places],
+            "producer": producer,
+            "at": at,
+        },
+    )
+    return done.rowcount
+
+
+def quarantine(connection: Connection, refusals: Sequence[Refusal], *, producer: str, at: datetime) -> set[str]:
+    """Keep refused events; the quarantine ids that are new. The same refusal again raises its `seen`."""
+    if not refusals:
+        return set()
+    times: dict[tuple[str, str], int] = {}
+    kept: dict[tuple[str, str], Refusal] = {}
+    for refusal in refusals:
+        key = (refusal.identity.platform_run_id, refusal.quarantine_id)
+        kept[key] = refusal
+        times[key] = times.get(key, 0) + 1
+    keys = sorted(kept)
+    rows = connection.execute(
+        load(_SQL, "admissions_quarantine.sql"),
+        {
+            "runs": [run for run, _ in keys],
+            "quarantine_ids": [quarantine_id for _, quarantine_id in keys],
+            "ids": [kept[key].identity.event_id for key in keys],
+            "types": [kept[key].identity.event_type for key in keys],
+            "reasons": [str(kept[key].reason) for key in keys],
+            "details": [kept[key].detail for key in keys],
+            "hashes": [kept[key].payload_sha256 for key in keys],
+            "bodies": [kept[key].body for key in keys],
+            "seen": [times[key] for key in keys],
+            "producer": producer,
+            "at": at,
+        },
+    )
+    return {quarantine_id for quarantine_id, is_new in rows if is_new}
+
+
+def count_repeats(connection: Connection, repeats: Mapping[tuple[str, str], int], *, producer: str) -> None:
+    """Add repeats by (run, event type)."""
+    if not repeats:
+        return
+    keys = sorted(repeats)
+    connection.execute(
+        "insert into ig.repeats (platform_run_id, producer, event_type, repeats)"
+        " select run, %s, type, n from unnest(%s::text[], %s::text[], %s::bigint[]) as r(run, type, n)"
+        " order by run, type"
+        " on conflict (platform_run_id, producer, event_type) do update set repeats = repeats.repeats + excluded.repeats",
+        (producer, [run for run, _ in keys], [kind for _, kind in keys], [repeats[key] for key in keys]),
+    )
+
+
+def quarantined(connection: Connection, platform_run_id: str, quarantine_ids: Sequence[str]) -> dict[str, Quarantined]:
+    """Refused events of one run by quarantine id. `seen` is left out: it grows, and evidence must not."""
+    rows = connection.execute(
+        "select platform_run_id, quarantine_id, event_id, event_type, reason, detail, producer, payload_sha256, body,"
+        " quarantined_at from ig.quarantine where platform_run_id = %s and quarantine_id = any(%s)",
+        (platform_run_id, list(quarantine_ids)),
+    )
+    return {row[1]: Quarantined(*row) for row in rows}
+
+
+def unsealed_records(connection: Connection, *, sealers: Sequence[tuple[str, Sequence[str]]]) -> int:
+    """Records behind which the sealers (checkpoint name, topics) still stand, and those intended but not written."""
+    workers = [name for name, topics in sealers for _ in topics]
+    topics = [topic for _, topics in sealers for topic in topics]
+    row = connection.execute(load(_SQL, "admissions_unsealed.sql"), {"workers": workers, "topics": topics}).fetchone()
+    return int(row[0]) if row else 0

@@ -1,0 +1,73 @@
+"""Runs: one execution of the platform each. Only `platform run new` begins one; nobody else writes control.runs."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from dataclasses import dataclass
+from datetime import datetime
+
+from fraud_daemons.errors import CommandError
+from fraud_daemons.postgres_runtime.connector import Connection
+
+
+@dataclass(frozen=True)
+class Run:
+    """One run. `live` = external executors may fire."""
+
+    platform_run_id: str
+    started_at: datetime
+    live: bool
+    note: str
+
+
+_COLUMNS = "platform_run_id, started_at, live, note"
+
+
+def run_id_at(moment: datetime) -> str:
+    """`platform_YYYYMMDDTHHMMSSZ`: the second in which the run began, UTC."""
+    return moment.strftime("platform_%Y%m%dT%H%M%SZ")
+
+
+def begin(connection: Connection, *, at: datetime, live: bool, note: str) -> Run:
+    """Begin a run. Raises CommandError when one began in the same second: ids are never made up to dodge that."""
+    run = Run(run_id_at(at), at, live, note)
+    done = connection.execute(
+        "insert into control.runs (platform_run_id, started_at, live, note) values (%s, %s, %s, %s)"
+        " on conflict do nothing",
+        (run.platform_run_id, run.started_at, run.live, run.note),
+    )
+    if done.rowcount == 0:
+        raise CommandError(f"run {run.platform_run_id} began in this very second; wait a second and begin another")
+    return run
+
+
+def current(connection: Connection) -> Run | None:
+    """The newest run, None before the first."""
+    row = connection.execute(
+        f"select {_COLUMNS} from control.runs order by started_at desc, platform_run_id desc limit 1"
+    ).fetchone()
+    return Run(*row) if row else None
+
+
+def find(connection: Connection, platform_run_id: str) -> Run | None:
+    """The run of that id."""
+    row = connection.execute(
+        f"select {_COLUMNS} from control.runs where platform_run_id = %s", (platform_run_id,)
+    ).fetchone()
+    return Run(*row) if row else None
+
+
+def newest(connection: Connection, *, limit: int) -> list[Run]:
+    """The newest runs, newest first."""
+    rows = connection.execute(
+        f"select {_COLUMNS} from control.runs order by started_at desc, platform_run_id desc limit %s", (limit,)
+    )
+    return [Run(*row) for row in rows]
+
+
+def existing(connection: Connection, platform_run_ids: Collection[str]) -> set[str]:
+    """Those of the ids that are runs."""
+    rows = connection.execute(
+        "select platform_run_id from control.runs where platform_run_id = any(%s)", (sorted(platform_run_ids),)
+    )
+    return {row[0] for row in rows}

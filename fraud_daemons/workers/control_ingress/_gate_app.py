@@ -1,0 +1,177 @@
+"""The gate's routes as a WSGI application: finds the route, keeps order and turns faults into JSON answers.
+
+    database away, or the answer to COMMIT lost   503 + Retry-After
+    too much at once, evidence too far behind     429 + Retry-After
+    draining                                      503 + Retry-After
+    a whole request that is wrong                 400, 401, 403, 404, 405, 409, 413, 422
+
+The decisions are made elsewhere: `_gate_intake`, `_gate_transactions`, `_gate_decisions`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from http import HTTPStatus
+from typing import Any
+
+import orjson
+
+from fraud_daemons.domain.admission import Malformed, read_batch
+from fraud_daemons.errors import FatalFault, OverloadFault, TransientFault
+from fraud_daemons.observability import events
+from fraud_daemons.observability.logs import Logger
+from fraud_daemons.workers.control_ingress._gate_decisions import Decisions
+from fraud_daemons.workers.control_ingress._gate_http import (
+    NDJSON_TYPES,
+    Refused,
+    Reply,
+    Request,
+    away,
+    busy,
+    refusal_reply,
+)
+from fraud_daemons.workers.control_ingress._gate_intake import Intake
+from fraud_daemons.workers.control_ingress._gate_keys import Keys
+from fraud_daemons.workers.control_ingress._gate_pressure import Pressure
+from fraud_daemons.workers.control_ingress._gate_transactions import Transactions
+
+RETRY_AFTER_SECONDS = 1
+DECISIONS = "/v1/decisions/"
+DECISION_ID_CHARACTERS_MAX = 64
+
+StartResponse = Callable[[str, list[tuple[str, str]]], Any]
+
+
+class GateApp:
+    """The WSGI callable."""
+
+    def __init__(
+        self,
+        *,
+        keys: Keys,
+        intake: Intake,
+        transactions: Transactions,
+        decisions: Decisions,
+        pressure: Pressure,
+        draining: Callable[[], bool],
+        log: Logger,
+        batch_events_max: int,
+        body_bytes_max: int,
+    ) -> None:
+        self._keys = keys
+        self._intake = intake
+        self._transactions = transactions
+        self._decisions = decisions
+        self._pressure = pressure
+        self._draining = draining
+        self._log = log
+        self._batch_events_max = batch_events_max
+        self._body_bytes_max = body_bytes_max
+        self._routes: dict[str, tuple[str, Callable[[Request], Reply]]] = {
+            "/v1/events": ("POST", self._post_events),
+            "/v1/transactions": ("POST", self._post_transaction),
+            "/healthz": ("GET", self._health),
+            "/readyz": ("GET", self._readiness),
+        }
+
+    def __call__(self, environ: dict[str, Any], start_response: StartResponse) -> Iterable[bytes]:
+        reply = self._answer(Request.of(environ))
+        headers = [("Content-Type", "application/json"), ("Content-Length", str(len(reply.body))), *reply.headers]
+        start_response(f"{reply.status.value} {reply.status.phrase}", headers)
+        return [reply.body]
+
+    def _answer(self, request: Request) -> Reply:
+        try:
+            return self._route(request)(request)
+        except Refused as refused:
+            return self._refusal(request, refused)
+        except OverloadFault as fault:
+            return self._refusal(request, busy("overload", fault.reason, retry_after_seconds=RETRY_AFTER_SECONDS))
+        except (TransientFault, FatalFault) as fault:
+            return self._refusal(request, away(fault.reason, retry_after_seconds=RETRY_AFTER_SECONDS))
+        except (
+            Exception
+        ) as error:  # a bug in one request must not take the service's thread, nor leave the caller blind
+            self._log.error(events.BUG_MET, activity="http", path=request.path, exc_info=error)
+            refused = Refused(
+                HTTPStatus.INTERNAL_SERVER_ERROR,
+                "bug",
+                f"a bug in the gate: {type(error).__name__}",
+                fix="nothing of the request was kept; the traceback is in: platform logs ingestion_gate",
+            )
+            return refusal_reply(refused)
+
+    def _refusal(self, request: Request, refused: Refused) -> Reply:
+        self._log.info(
+            events.REQUEST_ANSWERED,
+            method=request.method,
+            path=request.path[:100],
+            status=refused.status.value,
+            error=refused.error,
+            detail=refused.detail,
+        )
+        return refusal_reply(refused)
+
+    def _route(self, request: Request) -> Callable[[Request], Reply]:
+        method, handler = self._routes.get(request.path, ("", self._get_decision))
+        if not method:
+            if not request.path.startswith(DECISIONS):
+                known = ", ".join([*self._routes, f"{DECISIONS}{{decision_id}}"])
+                raise Refused(HTTPStatus.NOT_FOUND, "unknown_path", "there is nothing here", fix=f"known: {known}")
+            method = "GET"
+        if request.method != method:
+            raise Refused(
+                HTTPStatus.METHOD_NOT_ALLOWED,
+                "wrong_method",
+                f"{request.method} is not possible here",
+                fix=f"use {method}",
+            )
+        return handler
+
+    def _post_events(self, request: Request) -> Reply:
+        self._open_for_business()
+        principal = self._keys.principal(request.key)
+        self._pressure.check()
+        body = request.body(bytes_max=self._body_bytes_max)
+        try:
+            items = read_batch(body, ndjson=request.content_type in NDJSON_TYPES)
+        except Malformed as malformed:
+            raise Refused(
+                HTTPStatus.BAD_REQUEST,
+                "malformed_json",
+                str(malformed),
+                fix="send one event, a JSON array of events, or one event per line (application/x-ndjson)",
+            ) from malformed
+        if len(items) > self._batch_events_max:
+            raise Refused(
+                HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
+                "batch_too_large",
+                f"{len(items)} events; at most {self._batch_events_max} fit",
+                fix="send smaller batches",
+            )
+        results = self._intake.admit(items, principal)
+        return Reply(HTTPStatus.OK, orjson.dumps({"results": results}))
+
+    def _post_transaction(self, request: Request) -> Reply:
+        self._open_for_business()
+        principal = self._keys.principal(request.key)
+        self._pressure.check()
+        return self._transactions.take(request.body(bytes_max=self._body_bytes_max), principal)
+
+    def _get_decision(self, request: Request) -> Reply:
+        self._keys.principal(request.key)
+        decision_id = request.path.removeprefix(DECISIONS)[:DECISION_ID_CHARACTERS_MAX]
+        return self._decisions.find(decision_id, wait_ms=request.whole_number("wait_ms", default=0))
+
+    def _health(self, _request: Request) -> Reply:
+        """The service turns; no database is asked, so that an outage elsewhere never restarts the gate."""
+        return Reply.json(HTTPStatus.OK, {"status": "ok"})
+
+    def _readiness(self, _request: Request) -> Reply:
+        self._open_for_business()
+        self._pressure.check()
+        return Reply.json(HTTPStatus.OK, {"status": "ready"})
+
+    def _open_for_business(self) -> None:
+        if self._draining():
+            raise away("the gate is draining", retry_after_seconds=RETRY_AFTER_SECONDS)

@@ -1,0 +1,224 @@
+"""Admission: in ONE transaction what was admitted before is looked up, the rest is appended to the log, and its
+receipts, refusals and repeats are written.
+
+Two requests may bring the same new event at the same moment. Nobody locks ids for that: the one that comes second
+finds fewer rows inserted than appended, rolls back and looks again, and then sees a repeat.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from functools import cache
+from typing import Any
+
+import orjson
+
+from fraud_daemons.bus.port import OutRecord, partition_of
+from fraud_daemons.bus.postgres_log import PostgresBus
+from fraud_daemons.clock import Clock, iso
+from fraud_daemons.domain.admission import (
+    Candidate,
+    Identity,
+    Item,
+    Refusal,
+    Repeat,
+    Settled,
+    judge,
+    named_runs,
+    settle,
+)
+from fraud_daemons.errors import OverloadFault
+from fraud_daemons.postgres_runtime.connector import Connection
+from fraud_daemons.runtime.database import Database
+from fraud_daemons.state import admissions, runs
+from fraud_daemons.state.admissions import Receipt
+from fraud_daemons.state.principals import Principal
+
+ATTEMPTS_MAX = 3
+RUNS_REMEMBERED_MAX = 10_000
+QUARANTINE_TOPIC = "quarantine"
+
+Answer = dict[str, Any]
+
+
+class _Overtaken(Exception):
+    """Another request admitted one of our events between our look and our insert."""
+
+
+@dataclass(frozen=True)
+class Admitted:
+    """How a settled batch ended: every identity's receipt (fresh and repeated alike) and which ones are fresh."""
+
+    settled: Settled
+    receipts: Mapping[Identity, Receipt]
+
+
+Decide = Callable[[Mapping[Identity, Receipt]], Settled]
+"""What earlier receipts say about candidates -> what to do with them."""
+
+
+class Intake:
+    """Admits events of one principal at a time; safe to use from several threads."""
+
+    def __init__(
+        self, *, database: Database, runs_database: Database, bus: PostgresBus, clock: Clock, currency: str
+    ) -> None:
+        self._database = database
+        self._runs_database = runs_database
+        self._bus = bus
+        self._clock = clock
+        self._currency = currency
+        self._runs: set[str] = set()
+
+    def admit(self, items: Sequence[Item], principal: Principal) -> list[Answer]:
+        """Judge, dedupe, admit and append; one answer per item, in order.
+
+        Raises TransientFault, CommitAmbiguous and OverloadFault; after any of them the same batch may be sent again.
+        """
+        candidates, refusals = judge(
+            items, scope=principal.event_types, currency=self._currency, known_runs=self._known(named_runs(items))
+        )
+
+        def decide(known: Mapping[Identity, Receipt]) -> Settled:
+            settled = settle(candidates, {identity: receipt.payload_hash for identity, receipt in known.items()})
+            return Settled(settled.fresh, settled.repeats, (*refusals, *settled.refusals))
+
+        return answers(self.commit(candidates, decide, principal))
+
+    def commit(self, candidates: Sequence[Candidate], decide: Decide, principal: Principal) -> Admitted:
+        """Settle candidates against what was admitted before and make the outcome durable, in one transaction."""
+        for _ in range(ATTEMPTS_MAX):
+            try:
+                with self._database.scope() as connection:
+                    return self._write(connection, candidates, decide, principal, at=self._clock.now())
+            except _Overtaken:
+                continue
+        raise OverloadFault("the same events come in over several connections at once", reason="gate: overtaken")
+
+    def _write(
+        self,
+        connection: Connection,
+        candidates: Sequence[Candidate],
+        decide: Decide,
+        principal: Principal,
+        *,
+        at: datetime,
+    ) -> Admitted:
+        known = admissions.receipts(connection, [candidate.identity for candidate in candidates])
+        settled = decide(known)
+        new_ids = admissions.quarantine(connection, settled.refusals, producer=principal.name, at=at)
+        admissions.count_repeats(connection, _by_type(settled.repeats), producer=principal.name)
+        records, first_of = self._records(connection, settled.fresh)
+        records += _quarantine_records(settled.refusals, new_ids)
+        placed = self._bus.log(connection).append(records)
+        places = [placed[index] or (0, 0) for index in first_of]
+        inserted = admissions.admit(connection, settled.fresh, places, producer=principal.name, at=at)
+        if inserted < len(settled.fresh):
+            raise _Overtaken
+        fresh = {
+            candidate.identity: Receipt(candidate.payload_hash, principal.name, candidate.topic, *place, at)
+            for candidate, place in zip(settled.fresh, places, strict=True)
+        }
+        return Admitted(settled, {**known, **fresh})
+
+    def _records(self, connection: Connection, fresh: Sequence[Candidate]) -> tuple[list[OutRecord], list[int]]:
+        """What to append, and the index of each candidate's (first) record. A mark goes to every partition."""
+        partitions = self._bus.partitions(connection)
+        records: list[OutRecord] = []
+        first_of: list[int] = []
+        for candidate in fresh:
+            run, _, event_id = candidate.identity
+            first_of.append(len(records))
+            keys = keys_of_partitions(partitions.get(candidate.topic, 1)) if candidate.is_mark else (candidate.key,)
+            records += [OutRecord(candidate.topic, key, event_id, run, candidate.body) for key in keys]
+        return records, first_of
+
+    def _known(self, named: set[str]) -> set[str]:
+        """Those of the named runs that exist. A run never ceases to be one, so it is asked for once."""
+        unknown = named - self._runs
+        if unknown:
+            with self._runs_database.scope() as connection:
+                found = runs.existing(connection, unknown)
+            if len(self._runs) + len(found) > RUNS_REMEMBERED_MAX:
+                self._runs = set()
+            self._runs |= found
+            return (named - unknown) | found
+        return named
+
+
+@cache
+def keys_of_partitions(partitions: int) -> tuple[str, ...]:
+    """One key per partition that lands in it: how a mark reaches all of them."""
+    keys: dict[int, str] = {}
+    number = 0
+    while len(keys) < partitions:  # bounded: CRC-32 spreads, and there are at most 64 partitions
+        key = f"mark-{number}"
+        keys.setdefault(partition_of(key, partitions), key)
+        number += 1
+    return tuple(keys[partition] for partition in range(partitions))
+
+
+def answers(admitted: Admitted) -> list[Answer]:
+    """One answer per event, in the order of the request."""
+    settled = admitted.settled
+    by_index: dict[int, Answer] = {}
+    for candidate in settled.fresh:
+        by_index[candidate.index] = _receipt_answer("ADMITTED", candidate.identity, admitted.receipts)
+    for repeat in settled.repeats:
+        by_index[repeat.index] = _receipt_answer("DUPLICATE", repeat.identity, admitted.receipts)
+    for refusal in settled.refusals:
+        by_index[refusal.index] = {
+            "event_id": refusal.identity.event_id or None,
+            "status": "QUARANTINED",
+            "reason": refusal.reason,
+            "detail": refusal.detail,
+            "quarantine_id": refusal.quarantine_id,
+        }
+    return [by_index[index] for index in sorted(by_index)]
+
+
+def _receipt_answer(status: str, identity: Identity, receipts: Mapping[Identity, Receipt]) -> Answer:
+    receipt = receipts[identity]
+    return {
+        "event_id": identity.event_id,
+        "status": status,
+        "receipt": {
+            "topic": receipt.topic,
+            "partition": receipt.partition,
+            "position": receipt.position,
+            "payload_hash": receipt.payload_hash,
+            "admitted_at": iso(receipt.admitted_at),
+        },
+    }
+
+
+def _by_type(repeats: Sequence[Repeat]) -> Counter[tuple[str, str]]:
+    return Counter((repeat.identity.platform_run_id, repeat.identity.event_type) for repeat in repeats)
+
+
+def _quarantine_records(refusals: Sequence[Refusal], new_ids: set[str]) -> list[OutRecord]:
+    """One record per new refusal, so that the sealer has ordered positions; the payload stays in the table."""
+    left = set(new_ids)
+    records = []
+    for refusal in refusals:
+        if refusal.quarantine_id in left:
+            left.discard(refusal.quarantine_id)
+            records.append(_quarantine_record(refusal))
+    return records
+
+
+def _quarantine_record(refusal: Refusal) -> OutRecord:
+    run, event_type, event_id = refusal.identity
+    body = {
+        "quarantine_id": refusal.quarantine_id,
+        "platform_run_id": run,
+        "event_id": event_id,
+        "event_type": event_type,
+        "reason": refusal.reason,
+        "detail": refusal.detail,
+        "payload_sha256": refusal.payload_sha256,
+    }
+    return OutRecord(QUARANTINE_TOPIC, refusal.quarantine_id, refusal.quarantine_id, run, orjson.dumps(body))

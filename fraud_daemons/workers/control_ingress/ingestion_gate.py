@@ -1,0 +1,98 @@
+"""ingestion_gate: takes events in over HTTP, once each, and keeps a receipt for every one.
+
+    POST /v1/events                       one event, an array, or NDJSON: an answer per event, in order
+    POST /v1/transactions                 one whole transaction of a live caller
+    GET  /v1/decisions/{id}?wait_ms=      its decision
+    GET  /healthz, /readyz                liveness (no database) and readiness
+
+Authenticate, parse, validate, dedupe, admit, append - and what was admitted, refused or repeated commits together with
+the records on the bus. Two sealers turn receipts and refusals into evidence objects afterwards. It refuses to run on
+another server than the bus: admission and append would be two commits, and the answer could be neither.
+"""
+
+from __future__ import annotations
+
+from fraud_daemons.errors import ConfigurationError
+from fraud_daemons.runtime.activity import Activity
+from fraud_daemons.runtime.service import HttpService
+from fraud_daemons.runtime.worker import Worker, WorkerContext
+from fraud_daemons.workers.control_ingress._gate_app import GateApp
+from fraud_daemons.workers.control_ingress._gate_decisions import Decisions
+from fraud_daemons.workers.control_ingress._gate_evidence import (
+    QUARANTINE,
+    QUARANTINE_FAMILY,
+    RECEIPT_TOPICS,
+    RECEIPTS,
+    RECEIPTS_FAMILY,
+    render_quarantine,
+    render_receipts,
+)
+from fraud_daemons.workers.control_ingress._gate_intake import QUARANTINE_TOPIC, Intake
+from fraud_daemons.workers.control_ingress._gate_keys import Keys
+from fraud_daemons.workers.control_ingress._gate_pressure import Pressure
+from fraud_daemons.workers.control_ingress._gate_transactions import Transactions
+
+SEALERS = (
+    (f"ingestion_gate.{RECEIPTS}", RECEIPT_TOPICS),
+    (f"ingestion_gate.{QUARANTINE}", (QUARANTINE_TOPIC,)),
+)
+"""Checkpoint name and topics of each sealer, for measuring how far behind they are."""
+
+THREADS_KEPT_FREE = 2
+"""Threads that no caller waiting for a decision may take: one for events, one for the service's own probe."""
+
+
+def build(context: WorkerContext) -> list[Activity]:
+    """The service and its two sealers."""
+    if not context.same_server:
+        raise ConfigurationError(
+            [
+                "IG_ADMISSION_DSN must name the same server and database as EVENT_BUS_DSN: admission and append commit together"
+            ],
+            source="ingestion_gate",
+        )
+    get, database = context.profile.get, context.database
+    runs_database = context.database_of("PLATFORM_DSN")
+    currency = get("decision.currency")
+    intake = Intake(
+        database=database, runs_database=runs_database, bus=context.bus, clock=context.clock, currency=currency
+    )
+    app = GateApp(
+        keys=Keys(database, context.clock),
+        intake=intake,
+        transactions=Transactions(intake=intake, runs_database=runs_database, currency=currency),
+        decisions=Decisions(
+            context.database_of("DF_REPLAY_DSN"),
+            context.clock,
+            waiters_max=max(1, get("gate.threads") - THREADS_KEPT_FREE),
+            wait_ms_max=get("gate.wait_ms_max"),
+        ),
+        pressure=Pressure(database, context.clock, sealers=SEALERS, queued=lambda: service.queued()),  # noqa: PLW0108 - it is made below
+        draining=lambda: context.stop.requested,
+        log=context.log,
+        batch_events_max=get("gate.batch_events_max"),
+        body_bytes_max=get("gate.body_bytes_max"),
+    )
+    service = HttpService(
+        app,
+        host=get("gate.host"),
+        port=context.port_of("gate"),
+        threads=get("gate.threads"),
+        body_bytes_max=get("gate.body_bytes_max"),
+        health_path="/healthz",
+    )
+    return [
+        service,
+        context.sealer(render_receipts, family=RECEIPTS_FAMILY, topics=RECEIPT_TOPICS, name=RECEIPTS),
+        context.sealer(render_quarantine, family=QUARANTINE_FAMILY, topics=(QUARANTINE_TOPIC,), name=QUARANTINE),
+    ]
+
+
+WORKER = Worker(
+    name="ingestion_gate",
+    schema="ig",
+    dsn="IG_ADMISSION_DSN",
+    build=build,
+    publishes=(*RECEIPT_TOPICS, QUARANTINE_TOPIC),
+    equations=("sent_equals_admitted_plus_quarantined", "admitted_equals_receipts", "quarantined_equals_records"),
+)
