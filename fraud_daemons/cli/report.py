@@ -21,12 +21,12 @@ def command(call: Invocation, *, run: str | None, timeout_seconds: float) -> int
 
     database = operator_database(call.load_profile(), "report")
     with database.scope() as connection:
-        chosen = run or runs.current_id(connection)
-        known = chosen is not None and runs.exists(connection, chosen)
-    if chosen is None or not known:
+        found = runs.find(connection, run) if run else runs.current(connection)
+    if found is None:
         what = f"there is no run {run!r}" if run else "there is no run yet"
         raise CommandError(f"report: {what}; see: platform run list, platform run new", exit_code=ExitCode.NO)
     clock = SystemClock()
+    chosen = found.platform_run_id
     request_id = request_report(database, platform_run_id=chosen, clock=clock)
     document = wait_for_report(
         database, platform_run_id=chosen, request_id=request_id, clock=clock, timeout_seconds=timeout_seconds
