@@ -1,0 +1,193 @@
+"""The one loop: what it does about each kind of fault, and what it says meanwhile."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import structlog
+
+from fraud_daemons.clock import ManualClock
+from fraud_daemons.errors import (
+    AnotherCopyError,
+    ExitCode,
+    FatalFault,
+    OverloadFault,
+    PoisonFault,
+    TransientFault,
+)
+from fraud_daemons.observability.heartbeat import HeartbeatFile, read_heartbeat
+from fraud_daemons.observability.process_identity import identity_of
+from fraud_daemons.runtime.activity import Outcome, PlainActivity
+from fraud_daemons.runtime.loop import Limits, Loop
+from fraud_daemons.runtime.signals import StopRequest
+
+
+class Scripted(PlainActivity):
+    """Does what it is told, step by step: an outcome, or a fault to raise. Asks for a stop at the end of its script."""
+
+    name = "scripted"
+
+    def __init__(self, script: list[Outcome | Exception], stop: StopRequest) -> None:
+        self._script = script
+        self._stop = stop
+        self.forgotten = self.shrunk = self.closed = 0
+        self.isolated: list[PoisonFault] = []
+
+    def step(self) -> Outcome:
+        if not self._script:
+            self._stop.request()
+            return Outcome()
+        what = self._script.pop(0)
+        if isinstance(what, Exception):
+            raise what
+        return what
+
+    def forget(self) -> None:
+        self.forgotten += 1
+
+    def shrink(self) -> bool:
+        self.shrunk += 1
+        return True
+
+    def isolate(self, fault: PoisonFault) -> bool:
+        self.isolated.append(fault)
+        return True
+
+    def close(self) -> None:
+        self.closed += 1
+
+
+class RestingStop(StopRequest):
+    """A stop request whose rests move a manual clock instead of waiting, and notes what was said meanwhile."""
+
+    def __init__(self, clock: ManualClock, look: Callable[[], None]) -> None:
+        super().__init__()
+        self._clock = clock
+        self._look = look
+        self.rests: list[float] = []
+
+    def rest(self, seconds: float, files: object = ()) -> bool:
+        self._look()
+        self.rests.append(seconds)
+        self._clock.advance(seconds)
+        return False
+
+
+class Bench:
+    """A loop over one scripted activity, with its heartbeat file."""
+
+    def __init__(self, folder: Path, script: list[Outcome | Exception]) -> None:
+        self.clock = ManualClock()
+        self.path = folder / "w.json"
+        self.states: list[tuple[str, str | None]] = []
+        self.stop = RestingStop(self.clock, self._note)
+        self.activity = Scripted(script, self.stop)
+        me = identity_of(os.getpid())
+        assert me
+        beat = HeartbeatFile(self.path, worker="w", pack="p", process=me, clock=self.clock, version="test")
+        self.loop = Loop(
+            [self.activity], beat=beat, stop=self.stop, clock=self.clock, log=structlog.get_logger(),
+            limits=Limits(retry_delay_seconds_max=2.0, bugs_in_a_row_max=3),
+        )  # fmt: skip
+
+    def _note(self) -> None:
+        beat = read_heartbeat(self.path)
+        assert beat
+        self.states.append((beat.state, beat.reason))
+
+    def run(self) -> ExitCode:
+        return self.loop.run()
+
+
+def test_a_transient_fault_waits_without_end_and_comes_back(tmp_path: Path) -> None:
+    """Forty failures in a row: the process stays, says waiting and why, forgets its caches, never waits over 2 s."""
+    bench = Bench(
+        tmp_path, [TransientFault("gone", reason="postgres: refused")] * 40 + [Outcome(records=3, rest_seconds=0.1)]
+    )
+    assert bench.run() is ExitCode.GOOD
+    assert ("waiting", "postgres: refused") in bench.states
+    assert bench.activity.forgotten == 40
+    assert max(bench.stop.rests) <= 2.0
+    beat = read_heartbeat(bench.path)
+    assert beat
+    assert (beat.faults, beat.records) == ({"transient": 40}, 3)
+    assert bench.activity.closed == 1
+
+
+def test_overload_takes_on_less_and_stays_ready(tmp_path: Path) -> None:
+    """A statement timeout halves the batch at once, without a pause and without a word of trouble."""
+    bench = Bench(
+        tmp_path,
+        [Outcome(rest_seconds=0.1), OverloadFault("timeout", reason="postgres: 57014"), Outcome(rest_seconds=0.1)],
+    )
+    assert bench.run() is ExitCode.GOOD
+    assert bench.activity.shrunk == 1
+    assert {state for state, _ in bench.states} <= {"ready"}
+
+
+def test_poison_is_isolated(tmp_path: Path) -> None:
+    """A record that breaks its contract is narrowed down; the worker goes on."""
+    fault = PoisonFault("bad", reason="22P02")
+    bench = Bench(tmp_path, [fault, Outcome(rest_seconds=0.1)])
+    assert bench.run() is ExitCode.GOOD
+    assert bench.activity.isolated == [fault]
+
+
+def test_fatal_leaves_with_78_and_says_why(tmp_path: Path) -> None:
+    """A configuration fault is not looped: exit 78, the reason in the last beat."""
+    bench = Bench(tmp_path, [FatalFault("no table", reason="config: 42P01")])
+    assert bench.run() is ExitCode.CONFIGURATION
+    beat = read_heartbeat(bench.path)
+    assert beat
+    assert (beat.state, beat.reason) == ("held", "config: 42P01")
+
+
+def test_another_copy_makes_this_one_leave(tmp_path: Path) -> None:
+    """Compare-and-set hit nothing: the older copy stops at once and is not held."""
+    assert Bench(tmp_path, [AnotherCopyError("took over")]).run() is ExitCode.NO
+
+
+def test_a_bug_backs_off_and_leaves_after_three_in_a_row(tmp_path: Path) -> None:
+    """Nobody foresaw it: failing, paused, and exit 70 after the stated number - but a good step in between forgives."""
+    bug = [ValueError("surprise"), ValueError("surprise")]
+    forgiven = Bench(tmp_path, [*bug, Outcome(rest_seconds=0.1), *bug, Outcome(rest_seconds=0.1)])
+    assert forgiven.run() is ExitCode.GOOD
+    assert any(state == "failing" for state, _ in forgiven.states)
+    assert Bench(tmp_path, [ValueError("surprise")] * 3).run() is ExitCode.BUG
+
+
+def test_a_stop_request_ends_a_rest(tmp_path: Path) -> None:
+    """A signal only sets a flag and wakes the sleeper."""
+    stop = StopRequest()
+    stop.request()
+    assert stop.requested
+    assert stop.rest(60.0) is False
+
+
+@pytest.mark.parametrize("state", ["ready", "waiting"])
+def test_beats_are_at_most_one_a_second_unless_something_changes(tmp_path: Path, state: str) -> None:
+    """The heartbeat file is not a log: an unchanged state is written once a second, a change at once."""
+    clock = ManualClock()
+    me = identity_of(os.getpid())
+    assert me
+    beat = HeartbeatFile(tmp_path / "b.json", worker="w", pack="p", process=me, clock=clock, version="test")
+    written = 0
+    for _ in range(50):
+        written += beat.beat(state)  # type: ignore[arg-type]
+        clock.advance(0.1)
+    assert written == 5
+    assert beat.beat("failing", "other")
+
+
+def test_a_beat_on_a_full_disk_does_not_kill(tmp_path: Path) -> None:
+    """A heartbeat that cannot be written is counted and skipped."""
+    me = identity_of(os.getpid())
+    assert me
+    beat = HeartbeatFile(
+        tmp_path / "no" / "b.json", worker="w", pack="p", process=me, clock=ManualClock(), version="test"
+    )
+    assert beat.beat("ready") is False
+    assert beat.failed_writes == 1
