@@ -1,12 +1,13 @@
-"""Rows in sets: a table named with its columns, and one statement that writes any number of rows to it.
+"""Rows in sets: a table named with its columns, and one COPY that writes any number of rows to it.
 
-Columns travel as binary arrays (0.13 ms for 450 values; as text 0.3 to 0.8 ms, and byte strings 190 ms). It refuses to
-overwrite: a row whose key is there already is left as it is, which is what makes a repeated batch harmless.
+COPY writes a batch of rows in half the time of an insert from arrays, but it knows no `on conflict`: it is for rows of
+which the transaction has just read that their key is free. Should the key be taken all the same, another copy of the
+worker wrote it; then the step fails, and its checkpoint says so.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -22,20 +23,29 @@ class Table:
     columns: tuple[tuple[str, str], ...]
 
     @cached_property
-    def insertion(self) -> bytes:
-        """The statement, rendered once: the same bytes each time, so that the driver prepares it."""
+    def copy_statement(self) -> bytes:
         names = ", ".join(f'"{column}"' for column, _ in self.columns)
-        arrays = ", ".join(f"%b::{kind}[]" for _, kind in self.columns)
-        return f"insert into {self.name} ({names}) select * from unnest({arrays}) on conflict do nothing".encode()
+        return f"copy {self.name} ({names}) from stdin (format binary)".encode()
+
+    @cached_property
+    def types(self) -> list[str]:
+        return [kind for _, kind in self.columns]
 
 
-def insert(connection: Connection, table: Table, rows: Sequence[Sequence[Any]]) -> int:
-    """Write `rows` in one statement and return how many were new; nothing is sent for none."""
-    if not rows:
-        return 0
-    return connection.execute(table.insertion, columns(rows)).rowcount
+def copy_in(connection: Connection, table: Table, rows: Iterable[Sequence[Any]]) -> int:
+    """Write `rows` in one statement and return how many there were; nothing is sent for none."""
+    rows = list(rows)
+    if rows:
+        with connection.cursor() as cursor, cursor.copy(table.copy_statement) as copy:
+            copy.set_types(table.types)
+            for row in rows:
+                copy.write_row(row)
+    return len(rows)
 
 
 def columns(rows: Sequence[Sequence[Any]]) -> list[list[Any]]:
-    """Rows turned into one list per column, as `unnest` takes them."""
+    """Rows turned into one list per column, as `unnest` takes them.
+
+    Write such parameters as `%b`: binary arrays of 450 values take 0.1 ms, as text 0.3 to 0.8 ms and byte strings 190 ms.
+    """
     return [list(column) for column in zip(*rows, strict=True)]

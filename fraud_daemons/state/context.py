@@ -11,7 +11,7 @@ from typing import Any, Final, NamedTuple
 from fraud_daemons.domain.envelope import OrderKey
 from fraud_daemons.postgres_runtime.connector import Connection
 from fraud_daemons.postgres_runtime.statements import load
-from fraud_daemons.state.arrays import Table, columns, insert
+from fraud_daemons.state.arrays import Table, columns, copy_in
 
 _SQL: Final = "fraud_daemons.state.sql"
 
@@ -237,7 +237,7 @@ def _part_or_none(columns: Sequence[Any]) -> Part | None:
 
 def put_pending(connection: Connection, rows: Iterable[tuple[FlowKey, Waiting]]) -> None:
     """Flows that do not leave in the batch that brought them."""
-    insert(
+    copy_in(
         connection,
         PENDING,
         [(run, w.scenario_run_id, flow_id, *w.order, w.live, *w.traffic) for (run, flow_id), w in rows],
@@ -255,12 +255,15 @@ def drop_pending(connection: Connection, flows: Iterable[FlowKey]) -> None:
         )
 
 
-def put_anchors(connection: Connection, rows: Iterable[tuple[FlowKey, Anchor]]) -> None:
-    """New anchors, without a body where the flow leaves at once or has left."""
-    insert(
+def put_anchors(connection: Connection, rows: Iterable[tuple[FlowKey, Anchor, bool]]) -> None:
+    """New anchors; the third value says whether the body will still be asked for."""
+    copy_in(
         connection,
         ANCHORS,
-        [(run, flow_id, a.scenario_run_id, a.frame_key, *a.part) for (run, flow_id), a in rows],
+        [
+            (run, flow_id, a.scenario_run_id, a.frame_key, *(a.part if keep else _without_body(a.part)))
+            for (run, flow_id), a, keep in rows
+        ],
     )
 
 
@@ -276,8 +279,8 @@ def clear_anchors(connection: Connection, flows: Iterable[FlowKey]) -> None:
 
 
 def put_frames(connection: Connection, frames: Iterable[StoredFrame]) -> None:
-    """New frames, without bodies where a flow leaves with them at once."""
-    insert(connection, FRAMES, [_frame_row(frame) for frame in frames])
+    """Frames of which nothing was known."""
+    copy_in(connection, FRAMES, [_frame_row(frame) for frame in frames])
 
 
 def update_frames(connection: Connection, frames: Iterable[StoredFrame]) -> None:
@@ -288,17 +291,25 @@ def update_frames(connection: Connection, frames: Iterable[StoredFrame]) -> None
 
 
 def _frame_row(frame: StoredFrame) -> tuple[Any, ...]:
-    return (*frame.key, frame.taken_by, *(frame.arrival or _NO_PART), *(frame.entities or _NO_PART))
+    """A frame as a row; once a flow has left with it the bodies go, keys and hashes stay."""
+    key, taken_by, arrival, entities = frame
+    if taken_by is None:
+        return (*key, None, *(arrival or _NO_PART), *(entities or _NO_PART))
+    return (*key, taken_by, *_without_body(arrival or _NO_PART), *_without_body(entities or _NO_PART))
+
+
+def _without_body(part: Sequence[Any]) -> tuple[Any, ...]:
+    return (*part[:-1], None)
 
 
 def put_bindings(connection: Connection, rows: Sequence[tuple[Any, ...]]) -> None:
     """Flows that leave now, in the columns of BINDINGS."""
-    insert(connection, BINDINGS, rows)
+    copy_in(connection, BINDINGS, rows)
 
 
 def put_anomalies(connection: Connection, rows: Sequence[tuple[Any, ...]]) -> None:
     """Conflicting parts, in the columns of ANOMALIES."""
-    insert(connection, ANOMALIES, rows)
+    copy_in(connection, ANOMALIES, rows)
 
 
 def count_repeats(connection: Connection, repeats: Mapping[tuple[str, str], int]) -> None:

@@ -7,7 +7,7 @@ remembers what has to be written; it neither reads nor writes anything itself.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, Final, NamedTuple
 
 import orjson
@@ -62,9 +62,29 @@ class Leaving(NamedTuple):
     entities: Part | None
 
 
-def read_record(record: Record) -> Arrival | Mark:
-    """A record as a part or a mark. Raises ValueError, KeyError or TypeError when it breaks its contract."""
-    event = orjson.loads(record.body)
+def parse(records: Sequence[Record]) -> list[tuple[Record, Any]]:
+    """Records with their JSON; one that is none comes as None.
+
+    One parse for the whole batch takes half the time of one for each record.
+    """
+    try:
+        events = orjson.loads(b"[" + b",".join([record.body for record in records]) + b"]")
+    except ValueError:
+        events = []
+    if len(events) == len(records):
+        return list(zip(records, events, strict=True))
+    return [(record, _json_or_none(record.body)) for record in records]
+
+
+def _json_or_none(body: bytes) -> Any:
+    try:
+        return orjson.loads(body)
+    except ValueError:
+        return None
+
+
+def read_event(record: Record, event: Any) -> Arrival | Mark:
+    """A record's event as a part or a mark. Raises ValueError, KeyError or TypeError when it breaks its contract."""
     pins, payload = event["pins"], event["payload"]
     world = World(pins["platform_run_id"], pins["scenario_run_id"])
     if event["event_type"] == PROGRESS_MARK:
@@ -134,13 +154,12 @@ class Shelf:
     def put(self, arrival: Arrival) -> None:
         """One arrival, held to the identity law: new, the same again, or another under the same key."""
         stored = self._stored_hash(arrival)
-        match classify(None if stored is None else stored.hex(), arrival.part.payload_hash.hex()):
-            case Standing.NEW:
-                self._add(arrival)
-            case Standing.REPEAT:
-                self.repeats[arrival.world.platform_run_id, arrival.output] += 1
-            case Standing.CONFLICT:
-                self.conflicts.append(Conflict(arrival, stored or b""))
+        if stored is None:
+            self._add(arrival)
+        elif classify(stored.hex(), arrival.part.payload_hash.hex()) is Standing.REPEAT:
+            self.repeats[arrival.world.platform_run_id, arrival.output] += 1
+        else:
+            self.conflicts.append(Conflict(arrival, stored))
 
     def queue(self, world: World, *, limit: int) -> tuple[list[PendingFlow], bool]:
         """The world's waiting flows in order, and whether more of them stand in the database behind these.
@@ -173,7 +192,7 @@ class Shelf:
         frame = self.frames.get(where)
         if frame is None or frame.taken_by is not None:
             return Leaving(waiting, anchor, None, None)
-        self.frames[where] = StoredFrame(where, key[1], _emptied(frame.arrival), _emptied(frame.entities))
+        self.frames[where] = StoredFrame(where, key[1], frame.arrival, frame.entities)
         self._changed_frames.add(where)
         return Leaving(waiting, anchor, frame.arrival, frame.entities)
 
@@ -192,12 +211,11 @@ class Shelf:
         """Flows that had waited and have left."""
         return [key for key in self.left if key in self._stored_waiting]
 
-    def new_anchors(self) -> Iterator[tuple[FlowKey, Anchor]]:
-        """Anchors that came now; without a body where nobody will ask for it again."""
+    def new_anchors(self) -> Iterator[tuple[FlowKey, Anchor, bool]]:
+        """Anchors that came now, and whether their body will be asked for: not once the flow has left."""
         for key, anchor in self.anchors.items():
             if key not in self._stored_anchors:
-                needless = key in self.left or key in self.bound
-                yield key, anchor._replace(part=anchor.part._replace(body=None)) if needless else anchor
+                yield key, anchor, key not in self.left and key not in self.bound
 
     def gone_anchors(self) -> list[FlowKey]:
         """Stored anchors whose flow has left."""
@@ -238,10 +256,11 @@ class Shelf:
                 self.anchors[world.platform_run_id, arrival.key] = anchor
             case _:
                 where = (*world, arrival.key)
-                frame = self.frames.get(where) or StoredFrame(where, None, None, None)
-                kept = part if frame.taken_by is None else _emptied(part)
-                is_arrival = arrival.output == _ARRIVAL
-                self.frames[where] = frame._replace(arrival=kept) if is_arrival else frame._replace(entities=kept)
+                _, taken_by, came, entities = self.frames.get(where) or (where, None, None, None)
+                if arrival.output == _ARRIVAL:
+                    self.frames[where] = StoredFrame(where, taken_by, part, entities)
+                else:
+                    self.frames[where] = StoredFrame(where, taken_by, came, part)
                 self._changed_frames.add(where)
 
     def _pending(self, run: str, flow_id: str, waiting: Waiting, claimed: dict[FrameKey, str]) -> PendingFlow:
@@ -266,7 +285,3 @@ class Shelf:
         """A flow's anchor, of the same world: an equal flow_id of another world is somebody else's."""
         anchor = self.anchors.get(key)
         return anchor if anchor is not None and anchor.scenario_run_id == waiting.scenario_run_id else None
-
-
-def _emptied(part: Part | None) -> Part | None:
-    return part and part._replace(body=None)

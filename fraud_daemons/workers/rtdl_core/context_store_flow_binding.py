@@ -31,7 +31,7 @@ from fraud_daemons.runtime.unit_of_work import UnitOfWork
 from fraud_daemons.runtime.worker import Worker, WorkerContext
 from fraud_daemons.state import context as store
 from fraud_daemons.state.context import MarkKey, World
-from fraud_daemons.workers.rtdl_core._shelf import Arrival, Leaving, Mark, Shelf, read_record
+from fraud_daemons.workers.rtdl_core._shelf import Arrival, Leaving, Mark, Shelf, parse, read_event
 
 RELEASES_MAX: Final = 1000
 """Flows that leave in one transaction: twice a batch, so that a backlog shrinks while new batches come."""
@@ -122,10 +122,10 @@ class ContextStore:
 def _sort_out(records: Sequence[Record], unit: UnitOfWork) -> _Batch:
     """Parts and marks of a batch; a record that breaks its contract is set aside here, where it is known which one."""
     batch = _Batch()
-    for record in records:
+    for record, event in parse(records):
         try:
-            item = read_record(record)
-        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            item = read_event(record, event)
+        except (ValueError, KeyError, TypeError) as error:
             unit.dead_letter(record, reason="breaks its contract", detail=f"{type(error).__name__}: {error}")
             continue
         if isinstance(item, Mark):
