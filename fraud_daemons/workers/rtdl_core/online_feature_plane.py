@@ -1,0 +1,244 @@
+"""Adds to each bound flow its feature vector as of that flow: exact windows per card and per terminal, in event time.
+
+A flow is given one vector, once: a repeat is absorbed, because its vector left in the same transaction in which its row
+entered the snapshot index. Windows belong to a run; a run begins with empty ones unless it was warmed
+(`state.features.warm`). Nothing here looks at a clock, and nothing is estimated. This worker is a single writer: two of
+them could not agree on what came before.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from typing import Any, Final, NamedTuple
+
+import orjson
+
+from fraud_daemons.bus.port import Record
+from fraud_daemons.domain.binding import routing_key
+from fraud_daemons.domain.features import (
+    SECOND_MICROSECONDS,
+    feature_revision,
+    microseconds,
+    retention_microseconds,
+    snapshot_hash,
+    terminal_key,
+    vector,
+)
+from fraud_daemons.domain.identity import payload_hash
+from fraud_daemons.runtime.activity import Activity
+from fraud_daemons.runtime.unit_of_work import UnitOfWork
+from fraud_daemons.runtime.worker import Worker, WorkerContext
+from fraud_daemons.state import features as store
+from fraud_daemons.state.features import Counts, EntityEvent, EntityKey, FlowKey, Snapshot
+from fraud_daemons.workers.rtdl_core._windows import Windows
+
+FEATURED: Final = "flows.featured"
+
+
+class _Bound(NamedTuple):
+    """A bound record that is to get its vector."""
+
+    record: Record
+    body: dict[str, Any]
+    flow: FlowKey
+    payload_hash: bytes
+    time: int
+    card: EntityKey | None
+    terminal: EntityKey | None
+    events: tuple[EntityEvent, ...]
+    """the flow as seen by its card and by its terminal"""
+
+    @property
+    def entities(self) -> tuple[EntityKey, ...]:
+        return tuple(entity for entity in (self.card, self.terminal) if entity is not None)
+
+
+class FeaturePlane:
+    """The handler. Its windows stand for the last commit and are dropped after anything else."""
+
+    def __init__(self, *, label_delay_days: int, lateness_seconds: int, cached_entries_max: int) -> None:
+        self._label_delay_days = label_delay_days
+        self._revision = feature_revision(label_delay_days)
+        self._lateness = lateness_seconds * SECOND_MICROSECONDS
+        self._retention = retention_microseconds(label_delay_days=label_delay_days, lateness_seconds=lateness_seconds)
+        self._windows = Windows(entries_max=cached_entries_max)
+
+    def forget(self) -> None:
+        self._windows.clear()
+
+    def handle(self, records: Sequence[Record], unit: UnitOfWork) -> None:
+        repeats: Counter[str] = Counter()
+        new = self._new_flows(_read(records, unit), repeats, unit)
+        self._load(new, unit)
+        counted = self._already_counted(new, unit)
+        tally = _Tally(store.newest(unit.connection, list({bound.flow[0] for bound in new})), self._lateness)
+        events: list[EntityEvent] = []
+        horizons: dict[EntityKey, int] = {}
+        snapshots = []
+        for bound in new:
+            tally.see(bound, late=self._take_in(bound, counted, events, horizons))
+            snapshots.append(self._publish(bound, unit))
+        store.put_events(unit.connection, events)
+        store.prune(unit.connection, horizons)
+        store.put_snapshots(unit.connection, snapshots)
+        store.add_counts(unit.connection, tally.counts(repeats))
+        self._windows.shrink()
+
+    def _new_flows(self, bounds: Sequence[_Bound], repeats: Counter[str], unit: UnitOfWork) -> list[_Bound]:
+        """Flows without a vector yet. A repeat is counted, another record under a known id is kept as an anomaly."""
+        known = store.known_flows(unit.connection, list({bound.flow for bound in bounds}))
+        new, anomalies = [], []
+        for bound in bounds:
+            stored = known.setdefault(bound.flow, b"")
+            if not stored:
+                known[bound.flow] = bound.payload_hash
+                new.append(bound)
+            elif stored == bound.payload_hash:
+                repeats[bound.flow[0]] += 1
+            else:
+                anomalies.append(_anomaly(bound, stored, unit))
+        store.put_anomalies(unit.connection, anomalies)
+        return new
+
+    def _load(self, bounds: Iterable[_Bound], unit: UnitOfWork) -> None:
+        """Have the window of every entity of these flows in memory."""
+        wanted = dict.fromkeys(entity for bound in bounds for entity in bound.entities)
+        missing = self._windows.missing(wanted)
+        self._windows.hold(missing, store.load_windows(unit.connection, missing))
+
+    def _already_counted(self, bounds: Iterable[_Bound], unit: UnitOfWork) -> set[EntityEvent]:
+        """Events that stand in the windows although their flow is new: history that was warmed and is streamed again."""
+        suspects = [
+            event
+            for bound in bounds
+            for event in bound.events
+            if self._windows.of((event.platform_run_id, event.entity)).contains(event.time, event.source_seq)
+        ]
+        return store.present(unit.connection, suspects)
+
+    def _take_in(
+        self,
+        bound: _Bound,
+        counted: set[EntityEvent],
+        events: list[EntityEvent],
+        horizons: dict[EntityKey, int],
+    ) -> bool:
+        """Put a flow into the windows of its entities; True when it came late for one of them."""
+        late = False
+        horizon = bound.time - self._retention
+        for event in bound.events:
+            if event in counted:
+                continue
+            entity = (event.platform_run_id, event.entity)
+            events.append(event)
+            late = self._windows.add(entity, (event.time, event.source_seq, event.amount_minor)) or late
+            if self._windows.prune(entity, horizon):
+                horizons[entity] = max(horizon, horizons.get(entity, horizon))
+        return late
+
+    def _publish(self, bound: _Bound, unit: UnitOfWork) -> Snapshot:
+        """The vector of a flow whose entities' windows hold it already; returns its row of the snapshot index."""
+        card = self._windows.of(bound.card) if bound.card else None
+        terminal = self._windows.of(bound.terminal) if bound.terminal else None
+        features = vector(card, terminal, bound.body, self._label_delay_days)
+        digest = snapshot_hash(features, self._revision)
+        record = bound.record
+        featured = {
+            **bound.body,
+            "features": features,
+            "feature_status": "PRESENT",
+            "feature_revision": self._revision,
+            "snapshot_hash": digest,
+            "bound_position": (record.partition, record.position),
+        }
+        run, flow_id = bound.flow
+        unit.publish(
+            FEATURED, key=routing_key(bound.body), event_id=flow_id, platform_run_id=run, body=orjson.dumps(featured)
+        )
+        return Snapshot(run, flow_id, digest, self._revision, bound.payload_hash, record.partition, record.position)
+
+
+class _Tally:
+    """What a step adds per run: the newest event time, late records, records beyond the allowed lateness."""
+
+    def __init__(self, newest: dict[str, int], lateness: int) -> None:
+        self._newest = newest
+        self._lateness = lateness
+        self._late: Counter[str] = Counter()
+        self._too_late: Counter[str] = Counter()
+
+    def see(self, bound: _Bound, *, late: bool) -> None:
+        run = bound.flow[0]
+        newest = self._newest.get(run, bound.time)
+        self._newest[run] = max(newest, bound.time)
+        if newest - bound.time > self._lateness:
+            self._too_late[run] += 1
+        elif late:
+            self._late[run] += 1
+
+    def counts(self, repeats: Counter[str]) -> dict[str, Counts]:
+        runs = self._newest.keys() | repeats.keys()
+        return {
+            run: Counts(self._newest.get(run, 0), repeats[run], self._late[run], self._too_late[run]) for run in runs
+        }
+
+
+def _read(records: Sequence[Record], unit: UnitOfWork) -> list[_Bound]:
+    """Bound records; one that breaks its contract is set aside here, where it is known which one."""
+    bounds = []
+    for record in records:
+        try:
+            bounds.append(_bound(record))
+        except (ValueError, KeyError, TypeError) as error:
+            unit.dead_letter(record, reason="breaks its contract", detail=f"{type(error).__name__}: {error}")
+    return bounds
+
+
+def _bound(record: Record) -> _Bound:
+    body = orjson.loads(record.body)
+    run: str = body["platform_run_id"]
+    amount, seq = body["traffic"]["amount_minor"], body["source_seq"]
+    if not isinstance(amount, int) or not isinstance(seq, int):
+        raise TypeError(f"amount_minor {amount!r} and source_seq {seq!r} must be whole numbers")
+    flow_id, time = body["flow_id"], microseconds(body["occurred_at"])
+    card, terminal = store.card_entity(body["card_token"]), terminal_key(body)
+    key = store.flow_key(flow_id)
+    return _Bound(
+        record=record,
+        body=body,
+        flow=(run, flow_id),
+        payload_hash=bytes.fromhex(payload_hash(body)),
+        time=time,
+        card=(run, card) if card else None,
+        terminal=(run, terminal) if terminal else None,
+        events=tuple(EntityEvent(run, entity, time, seq, key, amount) for entity in (card, terminal) if entity),
+    )
+
+
+def _anomaly(bound: _Bound, stored: bytes, unit: UnitOfWork) -> tuple[Any, ...]:
+    record = bound.record
+    run, flow_id = bound.flow
+    return run, record.partition, record.position, flow_id, stored, bound.payload_hash, record.body, unit.now
+
+
+def build(context: WorkerContext) -> list[Activity]:
+    """One consumer of the bound flows."""
+    get = context.profile.get
+    plane = FeaturePlane(
+        label_delay_days=get("features.label_delay_days"),
+        lateness_seconds=get("features.lateness_seconds"),
+        cached_entries_max=get("features.cached_entries_max"),
+    )
+    return [context.consumer(plane, topics=WORKER.consumes)]
+
+
+WORKER = Worker(
+    name="online_feature_plane",
+    schema="ofp",
+    dsn="OFP_PROJECTION_DSN",
+    consumes=("flows.bound",),
+    publishes=(FEATURED,),
+    build=build,
+    equations=("bound_equals_featured", "featured_equals_published"),
+)
