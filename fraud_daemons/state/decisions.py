@@ -16,7 +16,6 @@ from fraud_daemons.postgres_runtime.connector import Connection
 from fraud_daemons.postgres_runtime.statements import load
 
 _SQL = "fraud_daemons.state.sql"
-PAGE_MAX = 1000
 
 
 class FlowKey(NamedTuple):
@@ -174,9 +173,9 @@ def listing(
     after: str | None = None,
     limit: int = 50,
 ) -> list[Listed]:
-    """Decisions, newest first; `after` = the decision_id that ended the page before. At most PAGE_MAX."""
+    """Decisions, newest first; `after` = the decision_id that ended the page before."""
     rows = connection.execute(
         load(_SQL, "decisions_list.sql"),
-        {"run": run, "outcome": outcome, "since": since, "after": after, "limit": min(limit, PAGE_MAX)},
+        {"run": run, "outcome": outcome, "since": since, "after": after, "limit": limit},
     )
     return [Listed(*row) for row in rows]
