@@ -98,6 +98,14 @@ def assertions_of(connection: Connection, platform_run_id: str, flow_id: str) ->
         return [_as_text(row) for row in cursor]
 
 
+def exists(connection: Connection, platform_run_id: str, label_id: str) -> bool:
+    """Whether the run has this assertion."""
+    row = connection.execute(
+        "select 1 from label_store.assertions where platform_run_id = %s and label_id = %s", (platform_run_id, label_id)
+    ).fetchone()
+    return row is not None
+
+
 def list_assertions(
     connection: Connection, platform_run_id: str, *, at: datetime | None, after: str | None, limit: int
 ) -> list[dict[str, Any]]:

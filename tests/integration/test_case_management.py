@@ -8,15 +8,15 @@ from typing import TYPE_CHECKING, Any
 
 import psycopg
 import pytest
-from case_labels_records import flow, trigger
 
 from fraud_daemons.clock import iso
 from fraud_daemons.domain.cases import Disposition, EntryKind, case_id, note_entry, resolved_entry
 from fraud_daemons.state import cases
 from fraud_daemons.workers.case_labels.case_management import WORKER
+from tests.case_labels_records import flow, trigger
 
 if TYPE_CHECKING:
-    from line import Line
+    from tests.line import Line
 
 Key = tuple[str, str]
 

@@ -5,13 +5,13 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from case_labels_records import action_outcome, decision
 
 from fraud_daemons.domain.cases import TriggerKind, trigger_id
 from fraud_daemons.workers.case_labels.case_trigger import WORKER
+from tests.case_labels_records import action_outcome, decision
 
 if TYPE_CHECKING:
-    from line import Line
+    from tests.line import Line
 
 pytestmark = pytest.mark.datastore
 

@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Any
 
 import psycopg
 import pytest
-from case_labels_records import at, flow, truth, truth_mark
 
 from fraud_daemons.bus.port import OutRecord
 from fraud_daemons.domain.cases import Disposition, case_id, resolved_entry
@@ -15,9 +14,10 @@ from fraud_daemons.domain.identity import canonical_json
 from fraud_daemons.domain.labels import as_of
 from fraud_daemons.state import labels
 from fraud_daemons.workers.case_labels.label_store import WORKER
+from tests.case_labels_records import at, flow, truth, truth_mark
 
 if TYPE_CHECKING:
-    from line import Line
+    from tests.line import Line
 
 
 def put_truth(line: Line, *, count: int = 60) -> list[dict[str, Any]]:
