@@ -9,7 +9,8 @@ from fraud_daemons.cli.options import Invocation
 from fraud_daemons.errors import CommandError, ExitCode
 
 if TYPE_CHECKING:
-    from fraud_daemons.supervision.lifecycle import Blocker, UpResult
+    from fraud_daemons.supervision.lifecycle import UpResult
+    from fraud_daemons.supervision.turn import Blocker
 
 
 def answer(call: Invocation, result: UpResult, *, done: str) -> int:

@@ -100,6 +100,7 @@ class PlatformPicture:
 def draw_picture(
     *,
     profile: str,
+    platform_run_id: str | None,
     packs: Mapping[str, Sequence[str]],
     processes: Iterable[ProcessState],
     services: Sequence[ServicePicture],
@@ -109,14 +110,11 @@ def draw_picture(
 ) -> PlatformPicture:
     """Put together process states and the heartbeats in `beats`, for `packs` (pack -> workers) in their order."""
     by_name = {process.name: process for process in processes}
-    run_ids: list[str] = []
     pictures = []
     for pack, workers in packs.items():
         drawn = []
         for worker in workers:
             beat = read_heartbeat(beats / f"{worker}.json")
-            if beat and beat.platform_run_id:
-                run_ids.append(beat.platform_run_id)
             process = by_name.get(worker, ProcessState(name=worker, pack=pack, state="stopped"))
             drawn.append(
                 judge_worker(process, beat, now_monotonic=now_monotonic, beat_age_seconds_max=beat_age_seconds_max)
@@ -124,7 +122,7 @@ def draw_picture(
         pictures.append(_pack(pack, drawn))
     return PlatformPicture(
         profile=profile,
-        platform_run_id=max(run_ids, default=None),  # run ids sort by the time they began
+        platform_run_id=platform_run_id,
         verdict=worst([pack.status for pack in pictures] + [service.status for service in services]),
         packs=tuple(pictures),
         substrate=tuple(services),

@@ -65,6 +65,8 @@ class SupervisedProcess:
     last_death: Death | None
     respawn_seconds: float | None
     spawn_error: str | None
+    quick_deaths: int = 0
+    """Deaths in a row at a young age."""
 
     @property
     def runs(self) -> bool:

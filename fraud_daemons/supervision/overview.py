@@ -6,6 +6,7 @@ from pathlib import Path
 
 from fraud_daemons.clock import Clock
 from fraud_daemons.config.ports import chosen_port
+from fraud_daemons.observability.current_run import read_current_run
 from fraud_daemons.status.picture import (
     FAILING,
     HELD,
@@ -30,6 +31,7 @@ def draw(deployment: Deployment, snapshot: Snapshot | None, *, clock: Clock) -> 
     processes = snapshot.processes if snapshot else {}
     return draw_picture(
         profile=deployment.profile.name,
+        platform_run_id=read_current_run(deployment.run_dir),
         packs={pack.name: pack.workers for pack in deployment.packs},
         processes=[process_state(process) for process in processes.values()],
         services=[_service(deployment, name, processes.get(name)) for name in deployment.services],

@@ -166,6 +166,7 @@ class Watched:
             "pid": process.pid or None,
             "uptime_seconds": self.clock.monotonic() - self.started_monotonic if process.pid else None,
             "restarts": self.restarts,
+            "quick_deaths": self.policy.quick_deaths,
             "exit_code": self.last_death.exit_code if self.last_death and not process.pid else None,
             "last_death": asdict(self.last_death) if self.last_death else None,
             "respawn_seconds": self.seconds_to_respawn(),

@@ -19,6 +19,7 @@ from fraud_daemons.cli.options import Invocation
 from fraud_daemons.config.packs import Pack
 from fraud_daemons.config.profile import Profile, load_profile
 from fraud_daemons.errors import CommandError, ConfigurationError, ExitCode
+from fraud_daemons.observability.current_run import note_current_run
 from fraud_daemons.observability.process_identity import start_ticks
 from fraud_daemons.supervision import lifecycle
 from fraud_daemons.supervision.client import SupervisorAbsent, SupervisorClient, SupervisorSilent
@@ -255,6 +256,30 @@ def test_an_immediately_dying_worker_does_not_spin(platform: Platform) -> None:
     time.sleep(1.5)
     assert len(platform.audit("alpha")) == count
     assert platform.process("alpha").state == "stopped"
+
+
+def test_up_gives_up_early_on_a_worker_that_keeps_dying(platform: Platform) -> None:
+    """up does not wait out its deadline for a crash loop; it names the worker and its last words once, and so does the next up."""
+    platform.tell("alpha", "crash")
+    for _ in range(2):
+        result = platform.up()
+        assert not result.ready
+        assert result.elapsed_seconds < 10.0
+        (blocker,) = result.blocking
+        assert (blocker.name, blocker.status) == ("alpha", "running failing")
+        assert "exit 1" in str(blocker)
+        assert "times in a row" in str(blocker)
+        assert len(blocker.last_lines) == len(set(blocker.last_lines)) == 1
+    platform.tell("alpha", "work")
+    assert platform.up().ready
+
+
+def test_the_status_names_the_run_that_began_last(platform: Platform) -> None:
+    """The current run is what `platform run new` noted, whatever the workers last worked for."""
+    platform.up()
+    assert lifecycle.status(platform.deployment).platform_run_id is None
+    note_current_run(platform.run_dir, "platform_20260210T091951Z")
+    assert lifecycle.status(platform.deployment).platform_run_id == "platform_20260210T091951Z"
 
 
 def test_a_deaf_worker_is_killed_at_its_drain_deadline(platform: Platform) -> None:

@@ -24,6 +24,7 @@ def main(run_dir: Path, pack: str, worker: str) -> int:
     stop = threading.Event()
     signal.signal(signal.SIGTERM, signal.SIG_IGN if behaviour == "deaf" else lambda *_: stop.set())
     if behaviour == "crash":
+        print(f"{worker}: there is no module x", flush=True)
         return 1
     if behaviour == "misconfigured":
         print(f"{worker}: setting x is wrong", flush=True)

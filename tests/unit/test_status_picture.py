@@ -139,13 +139,14 @@ def _platform(tmp_path: Path, states: dict[str, tuple[WorkerState, str | None]])
         beat = HeartbeatFile(
             tmp_path / f"{name}.json", worker=name, pack="core", process=ME, clock=clock, version="test"
         )
-        beat.beat(state, reason, platform_run_id="platform_20260210T091951Z", lag_records=1000)
+        beat.beat(state, reason, lag_records=1000)
     clock.advance(14.0)
     for name in states:
         path = tmp_path / f"{name}.json"
         path.write_text(json.dumps({**json.loads(path.read_text()), "beat_monotonic": clock.monotonic()}))
     return draw_picture(
         profile="local_parity",
+        platform_run_id="platform_20260210T091951Z",
         packs={"core": ["alpha", "beta"], "lane": ["gamma"]},
         processes=[replace(_running(), name=name) for name in states],
         services=[ServicePicture("postgres", "running ready", 7)],
