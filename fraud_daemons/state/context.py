@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Final, NamedTuple
 
-from fraud_daemons.domain.envelope import OrderKey
+from fraud_daemons.domain.envelope import OUTPUTS, OrderKey
 from fraud_daemons.postgres_runtime.connector import Connection
 from fraud_daemons.postgres_runtime.statements import load
 from fraud_daemons.state.arrays import Table, columns, copy_in
@@ -134,7 +134,11 @@ BINDINGS: Final = Table(
         ("context_status", "text"),
         ("release_rule", "text"),
         ("frame_key", "text"),
-        ("sources", "jsonb"),
+        *(
+            (f"{o}_{column}", kind)
+            for o in OUTPUTS
+            for column, kind in (("partition", "integer"), ("position", "bigint"))
+        ),
         ("bound_at", "timestamptz"),
     ),
 )

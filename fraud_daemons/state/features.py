@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable, Mapping, Sequence
+from itertools import islice
 from typing import Any, Final, NamedTuple
 
 from fraud_daemons.domain.features import Row
@@ -94,22 +95,32 @@ def flow_key(flow_id: str) -> int:
     return int.from_bytes(hashlib.sha256(flow_id.encode()).digest()[:8], "big", signed=True)
 
 
+WARM_ROWS_MAX: Final = 50_000
+"""Rows in one statement while warming: about a second, far below the statement timeout even on a busy machine."""
+
+
 def warm(connection: Connection, run: str, rows: Iterable[tuple[str, str | None, str | None, int, int, int]]) -> int:
     """Give a run the history that lies before its stream; returns the number of entity events that were new.
 
     A run is one execution: it begins with empty windows, and a 30-day count would be right only after 37 days of
     stream. Where the past is known - an archive, a file, the run before - it enters here, behind the gate, because it
     is neither to be decided again nor to be counted as admitted. Row = (flow_id, card token, terminal as
-    `domain.features.terminal_key` names it, microseconds, source_seq, amount_minor). Rows go in sorted by entity, so
-    that the windows lie together; what is there already is left alone, so warming twice is warming once. The plane must
-    not be running on this run: it may hold windows in memory that know nothing of these rows.
+    `domain.features.terminal_key` names it, microseconds, source_seq, amount_minor); have the rows at hand, the
+    transaction is open meanwhile. Rows go in sorted by entity, so that windows lie together; what is there already is
+    left alone, so warming twice is warming once. The plane must not be running on this run: it may hold windows in
+    memory that know nothing of these rows.
     """
     connection.execute("create temp table ofp_warming (like ofp.entity_events) on commit drop")
-    copy_in(connection, _WARMING, (event for row in rows for event in _events(run, *row)))
-    return connection.execute(
-        "insert into ofp.entity_events select * from ofp_warming"
-        " order by platform_run_id, entity, occurred_at_microseconds, source_seq on conflict do nothing"
-    ).rowcount
+    events = (event for row in rows for event in _events(run, *row))
+    new = 0
+    while chunk := list(islice(events, WARM_ROWS_MAX)):
+        copy_in(connection, _WARMING, chunk)
+        new += connection.execute(
+            "insert into ofp.entity_events select * from ofp_warming"
+            " order by platform_run_id, entity, occurred_at_microseconds, source_seq on conflict do nothing"
+        ).rowcount
+        connection.execute("truncate ofp_warming")
+    return new
 
 
 def _events(

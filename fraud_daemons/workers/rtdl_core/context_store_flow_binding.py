@@ -12,8 +12,6 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-import orjson
-
 from fraud_daemons.bus.port import Record
 from fraud_daemons.domain.binding import (
     Marks,
@@ -191,9 +189,13 @@ def _bind(shelf: Shelf, world: World, release: Release, unit: UnitOfWork) -> tup
         str(release.status),
         str(release.rule),
         leaving.anchor.frame_key if leaving.anchor else None,
-        orjson.dumps(bound["sources"]).decode(),
+        *(number for output in OUTPUTS for number in _where(parts.get(output))),
         unit.now,
     )
+
+
+def _where(part: store.Part | None) -> tuple[int | None, int | None]:
+    return (part.partition, part.position) if part is not None else (None, None)
 
 
 def _parts(leaving: Leaving) -> dict[str, store.Part]:

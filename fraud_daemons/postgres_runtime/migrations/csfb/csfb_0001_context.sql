@@ -80,7 +80,15 @@ create table csfb.bindings (
   context_status  text             not null check (context_status in ('COMPLETE', 'PARTIAL', 'MISSING')),
   release_rule    text             not null check (release_rule in ('complete', 'marks', 'budget')),
   frame_key       text,
-  sources         jsonb            not null,
+  -- where the parts stand on the bus; null for one that did not come
+  traffic_partition          integer not null,
+  traffic_position           bigint  not null,
+  arrival_events_partition   integer,
+  arrival_events_position    bigint,
+  arrival_entities_partition integer,
+  arrival_entities_position  bigint,
+  flow_anchors_partition     integer,
+  flow_anchors_position      bigint,
   bound_at        timestamptz      not null,
   primary key (platform_run_id, flow_id)
 );

@@ -1,0 +1,399 @@
+"""online_feature_plane: vectors equal to the oracle, whatever is repeated, restarted, late or mixed with other runs."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from datetime import date, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from fraud_daemons.bus.port import OutRecord
+from fraud_daemons.clock import iso
+from fraud_daemons.domain.features import SECOND_MICROSECONDS, EntityWindow, microseconds, terminal_key, vector
+from fraud_daemons.domain.identity import canonical_json
+from fraud_daemons.runtime.activity import Activity
+from fraud_daemons.state import features as store
+from fraud_daemons.workers.rtdl_core.online_feature_plane import WORKER
+from tests.line import RUN, Line
+
+DATA = Path(__file__).resolve().parents[3] / "shared" / "data"
+ORACLE = DATA / "handbook_features_2018-07-18_to_07-31.parquet"
+OTHER_RUN = "platform_20260102T000000Z"
+START = datetime.fromisoformat("2026-03-02T12:00:00+00:00")
+
+
+def bound(number: int, *, second: int | None = None, run: str = RUN, **changes: Any) -> dict[str, Any]:
+    """A bound record: flow `number`, at `second` seconds (default: its number) after a fixed start."""
+    who = {"card_token": f"c{number % 3}", "terminal_id": f"t{number % 2}", "merchant_id": "m1"}
+    return {
+        "flow_id": f"f{number}",
+        "platform_run_id": run,
+        "scenario_run_id": "a" * 32,
+        "world": "demo",
+        "occurred_at": iso(START + timedelta(seconds=number if second is None else second)),
+        "source_seq": number,
+        "event_id": "e" * 32,
+        "traffic": {"flow_id": f"f{number}", "amount_minor": 100 + number, "currency": "USD", "message_type": "0100"},
+        "anchor": None,
+        "arrival": None,
+        "entities": None,
+        **who,
+        "context_status": "COMPLETE",
+        "release_rule": "complete",
+        "sources": {},
+        "admitted_at": 1.5,
+        **changes,
+    }
+
+
+def vectors(line: Line) -> dict[tuple[str, str], dict[str, Any]]:
+    """(run, flow) -> vector, read from the bus; a flow featured twice is a defect."""
+    found: dict[tuple[str, str], dict[str, Any]] = {}
+    for body in line.bodies("flows.featured"):
+        key = (body["platform_run_id"], body["flow_id"])
+        assert key not in found, f"{key} was given two vectors"
+        found[key] = body["features"]
+    return found
+
+
+def recomputed(bodies: Iterable[Mapping[str, Any]]) -> dict[tuple[str, str], dict[str, Any]]:
+    """The same vectors from nothing but the records, taken in their order, each window rebuilt for each of them."""
+    seen: list[Mapping[str, Any]] = []
+    found = {}
+
+    def window(run: str, of: Callable[[Mapping[str, Any]], Any], entity: Any) -> EntityWindow | None:
+        if entity is None:
+            return None
+        rows = [
+            (microseconds(b["occurred_at"]), b["source_seq"], b["traffic"]["amount_minor"])
+            for b in seen
+            if b["platform_run_id"] == run and of(b) == entity
+        ]
+        return EntityWindow.from_rows(sorted(rows))
+
+    for body in bodies:
+        seen.append(body)
+        run = body["platform_run_id"]
+        card = window(run, lambda b: b["card_token"], body["card_token"])
+        terminal = window(run, terminal_key, terminal_key(body))
+        found[run, body["flow_id"]] = vector(card, terminal, body)
+    return found
+
+
+# --- the fact of the issue
+
+
+def read_handbook(first: date, last: date) -> list[tuple[str, str, str, int, int, int]]:
+    """Handbook transactions of these days as `state.features.warm` takes them, in the world's order."""
+    import pyarrow.compute as pc
+    import pyarrow.parquet as pq
+
+    rows = []
+    for month in sorted({first.replace(day=1), last.replace(day=1)}):
+        table = pq.read_table(DATA / f"handbook_{month:%Y-%m}.parquet")
+        day = pc.cast(table["TX_DATETIME"], "date32")
+        table = table.filter(pc.and_(pc.greater_equal(day, first), pc.less_equal(day, last)))
+        times = pc.cast(pc.cast(table["TX_DATETIME"], "timestamp[us]"), "int64").to_pylist()
+        cents = [round(float(amount) * 100) for amount in table["TX_AMOUNT"].to_pylist()]
+        names = (table[name].to_pylist() for name in ("TRANSACTION_ID", "CUSTOMER_ID", "TERMINAL_ID"))
+        rows += [
+            (f"h{tx}", f"c{customer}", f"t:{terminal}", time, int(tx), amount)
+            for tx, customer, terminal, time, amount in zip(*names, times, cents, strict=True)
+        ]
+    return sorted(rows, key=lambda row: (row[3], row[4]))
+
+
+def handbook_bound(row: tuple[str, str, str, int, int, int]) -> dict[str, Any]:
+    flow_id, card, terminal, time, seq, amount = row
+    at = datetime.fromisoformat("1970-01-01T00:00:00+00:00") + timedelta(microseconds=time)
+    traffic = {"flow_id": flow_id, "amount_minor": amount, "currency": "USD", "message_type": "0100"}
+    return bound(
+        0, flow_id=flow_id, occurred_at=iso(at), source_seq=seq, traffic=traffic, card_token=card,
+        terminal_id=terminal.removeprefix("t:"), merchant_id=None,
+    )  # fmt: skip
+
+
+def differences_from_oracle(found: Mapping[str, Mapping[str, Any]]) -> list[str]:
+    """What differs between vectors by flow and the Handbook's own features of 18 July: counts exactly, means to 1e-9."""
+    import pyarrow.compute as pc
+    import pyarrow.parquet as pq
+
+    table = pq.read_table(ORACLE)
+    table = table.filter(pc.equal(pc.cast(table["TX_DATETIME"], "date32"), date(2018, 7, 18)))
+    wrong = []
+    for row in table.to_pylist():
+        mine = found.get(f"h{row['TRANSACTION_ID']}")
+        if mine is None:
+            wrong.append(f"h{row['TRANSACTION_ID']}: no vector")
+            continue
+        for days in (1, 7, 30):
+            checks = {
+                f"card_count_{days}d": row[f"CUSTOMER_ID_NB_TX_{days}DAY_WINDOW"],
+                f"terminal_delayed_count_{days}d": row[f"TERMINAL_ID_NB_TX_{days}DAY_WINDOW"],
+            }
+            wrong += [
+                f"h{row['TRANSACTION_ID']}: {name} {mine[name]} is not {n}"
+                for name, n in checks.items()
+                if mine[name] != n
+            ]
+            mean = float(row[f"CUSTOMER_ID_AVG_AMOUNT_{days}DAY_WINDOW"])
+            got = (mine[f"card_mean_{days}d"] or 0) / 100
+            if abs(got - mean) > 1e-9 * abs(mean):
+                wrong.append(f"h{row['TRANSACTION_ID']}: card_mean_{days}d {got} is not {mean}")
+    return wrong
+
+
+@pytest.fixture
+def one_partition(line: Line) -> Line:
+    """The line as profiles have it by default: one partition per topic, so that every terminal's order is kept."""
+    line.sql('delete from bus.heads where "partition" > 0')
+    line.bus.ensure_topics((), partitions=1)
+    return line
+
+
+def steps(line: Line, activities: Sequence[Activity], records: int) -> None:
+    """Step until at least this many records were handled."""
+    handled = 0
+    while handled < records:
+        handled += activities[0].step().records
+
+
+@pytest.mark.skipif(not ORACLE.exists(), reason="the Handbook's files are not beside the project (../shared/data)")
+def test_the_18th_of_july_equals_the_oracle(one_partition: Line) -> None:
+    """Counts and means of 9,530 transactions equal the Handbook's, with a restart in the middle and 5 % duplicates."""
+    line = one_partition
+    history = read_handbook(date(2018, 6, 11), date(2018, 7, 17))
+    with line.database.scope() as connection:
+        warmed = store.warm(connection, RUN, history)
+    assert warmed > 600_000
+    day = [handbook_bound(row) for row in read_handbook(date(2018, 7, 18), date(2018, 7, 18))]
+    assert (len(day), len({b["card_token"] for b in day}), len({b["terminal_id"] for b in day})) == (9530, 3669, 6117)
+    dice = random.Random(18)
+    stream = []
+    for body in day:
+        stream.append(body)
+        if dice.random() < 0.05:
+            stream.append(dice.choice(stream[-200:]))
+    line.append("flows.bound", stream)
+    before = line.activities(WORKER)
+    steps(line, before, len(stream) // 3)
+    before[0].forget()  # a failed step
+    steps(line, before, len(stream) // 3)
+    line.drain(line.activities(WORKER))  # a new process
+    found = {flow: features for (_, flow), features in vectors(line).items()}
+    assert len(found) == 9530
+    assert differences_from_oracle(found)[:5] == []
+    ((repeats, late, too_late),) = line.sql("select repeats, late, too_late from ofp.runs")
+    assert (repeats, late, too_late) == (len(stream) - len(day), 0, 0)
+    # red: windows that forgot one day of history, and no vectors at all, are both seen
+    assert differences_from_oracle({})
+    assert differences_from_oracle(
+        {flow: {**f, "card_count_30d": f["card_count_30d"] - 1} for flow, f in found.items()}
+    )
+
+
+def test_a_plane_that_only_advances_is_seen(line: Line) -> None:
+    """Red counterpart: with the pass-through the checkpoint moves and no flow has a vector."""
+    line.append("flows.bound", [bound(n) for n in range(10)])
+    assert line.drain(line.pass_through(WORKER)) == 10
+    assert vectors(line) != recomputed([bound(n) for n in range(10)])
+
+
+def test_a_plane_with_wrong_windows_is_seen(one_partition: Line, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Red counterpart: a plane that does not load what it lost gives other vectors, and the check says so."""
+    line = one_partition
+    line.append("flows.bound", [bound(n) for n in range(10)])
+    monkeypatch.setattr(store, "load_windows", lambda _connection, _entities: {})
+    for _ in range(4):
+        steps(line, line.activities(WORKER, settings={"loop.batch_records_max": 2})[:1], 1)
+    monkeypatch.undo()
+    line.work(WORKER)
+    found = vectors(line)
+    assert len(found) == 10
+    assert found != recomputed([bound(n) for n in range(10)])
+
+
+# --- what else must hold
+
+
+def test_a_repeated_flow_is_given_nothing_new_and_counted(one_partition: Line) -> None:
+    """The same bound record again, in the same batch or a later one, changes no window and publishes nothing."""
+    line = one_partition
+    bodies = [bound(n) for n in range(12)]
+    line.append("flows.bound", bodies + bodies[:3])
+    line.work(WORKER)
+    line.append("flows.bound", bodies)
+    line.work(WORKER)
+    assert vectors(line) == recomputed(bodies)
+    assert line.sql("select repeats from ofp.runs") == [(15,)]
+    assert line.sql("select count(*) from ofp.entity_events") == [(24,)]
+
+
+def test_reading_everything_again_gives_nothing_new(line: Line) -> None:
+    """A consumer that lost its checkpoint meets its own footprint: no second vector, equal windows."""
+    bodies = [bound(n) for n in range(30)]
+    line.append("flows.bound", bodies)
+    line.work(WORKER)
+    before = line.records("flows.featured")
+    line.fresh_checkpoints()
+    line.work(WORKER)
+    assert line.records("flows.featured") == before
+    assert line.sql("select count(*) from ofp.entity_events") == [(60,)]
+
+
+def test_another_record_under_a_known_flow_is_kept_apart(line: Line) -> None:
+    """Same flow id, other content: kept whole as an anomaly, no vector, no window touched."""
+    line.append("flows.bound", [bound(1)])
+    line.work(WORKER)
+    other = bound(1, traffic={**bound(1)["traffic"], "amount_minor": 999})
+    line.append("flows.bound", [other])
+    line.work(WORKER)
+    assert vectors(line) == recomputed([bound(1)])
+    ((flow_id, body),) = line.sql("select flow_id, body from ofp.anomalies")
+    assert flow_id == "f1"
+    assert b"999" in body
+    assert line.sql("select distinct amount_minor from ofp.entity_events") == [(101,)]
+
+
+def test_a_restart_between_any_two_steps_changes_nothing(one_partition: Line) -> None:
+    """A new process for every batch gives the vectors of one that never stopped."""
+    line = one_partition
+    bodies = [bound(n) for n in range(40)]
+    line.append("flows.bound", bodies)
+    for _ in range(30):
+        activities = line.activities(WORKER, settings={"loop.batch_records_max": 3})
+        activities[0].step()
+        activities[0].step()
+    assert vectors(line) == recomputed(bodies)
+
+
+def test_runs_do_not_see_each_other(one_partition: Line) -> None:
+    """Two runs interleaved in one batch have their own windows: the same flows get the same vectors in each."""
+    line = one_partition
+    bodies = [bound(n, run=run) for n in range(20) for run in (RUN, OTHER_RUN)]
+    line.append("flows.bound", bodies)
+    line.work(WORKER)
+    found = vectors(line)
+    assert found == recomputed(bodies)
+    assert all(found[RUN, f"f{n}"] == found[OTHER_RUN, f"f{n}"] for n in range(20))
+
+
+def test_an_unknown_card_or_place_has_no_window(line: Line) -> None:
+    """Without a card its features are null, without terminal and merchant theirs; nothing is stored for the side."""
+    nobody = bound(1, card_token=None)
+    nowhere = bound(2, terminal_id=None, merchant_id=None)
+    at_merchant = bound(3, terminal_id=None)
+    line.append("flows.bound", [nobody, nowhere, at_merchant])
+    line.work(WORKER)
+    found = vectors(line)
+    assert found[RUN, "f1"]["card_count_30d"] is None
+    assert found[RUN, "f1"]["terminal_count_30d"] == 1
+    assert found[RUN, "f2"]["terminal_delayed_count_7d"] is None
+    assert found[RUN, "f2"]["card_count_30d"] == 1
+    entities = {entity for (entity,) in line.sql("select entity from ofp.entity_events")}
+    assert entities == {"t:t1", "c:c2", "c:c0", "m:m1"}
+
+
+def test_late_records_take_their_place_and_are_counted(one_partition: Line) -> None:
+    """A late record is counted in its own place and by those after it; beyond the lateness it counts as too late."""
+    line = one_partition
+    same = {"card_token": "c", "terminal_id": "t"}
+    bodies = [bound(n, second=s, **same) for n, s in ((1, 0), (2, 7200), (3, 7100), (4, 10), (5, 7300))]
+    line.append("flows.bound", bodies)
+    line.work(WORKER, settings={"features.lateness_seconds": 3600})
+    found = vectors(line)
+    assert found == recomputed(bodies)
+    assert [found[RUN, f"f{n}"]["card_count_1d"] for n in range(1, 6)] == [1, 2, 2, 2, 5]
+    assert line.sql("select late, too_late from ofp.runs") == [(1, 1)]
+
+
+def test_old_rows_go_by_event_time_and_no_answer_changes(one_partition: Line) -> None:
+    """Rows no window can ask for leave the table, and vectors are as if they had stayed."""
+    line = one_partition
+    bodies = [bound(n, second=n * 86_400 // 2, card_token="c", terminal_id="t") for n in range(200)]
+    line.append("flows.bound", bodies)
+    line.work(WORKER, settings={"loop.batch_records_max": 20})
+    assert vectors(line) == recomputed(bodies)
+    ((rows,),) = line.sql("select count(*) from ofp.entity_events where entity = 'c:c'")
+    assert 74 <= rows < 110  # 37 days of two a day, and at most a third more that waits to be cut
+
+
+def test_a_small_cache_gives_the_same_vectors(one_partition: Line) -> None:
+    """Windows that are evicted are loaded again; the bound holds after every step."""
+    line = one_partition
+    bodies = [bound(n, card_token=f"c{n % 50}", terminal_id=f"t{n % 30}") for n in range(3000)]
+    line.append("flows.bound", bodies)
+    activities = line.activities(WORKER, settings={"features.cached_entries_max": 1000, "loop.batch_records_max": 40})
+    while activities[0].step().rest_seconds == 0:
+        assert activities[0]._handler._windows.entries <= 1000  # type: ignore[attr-defined]
+    line.drain(activities)
+    plenty = line_vectors_with(bodies)
+    assert vectors(line) == plenty
+
+
+def line_vectors_with(bodies: Sequence[Mapping[str, Any]]) -> dict[tuple[str, str], dict[str, Any]]:
+    """Vectors of records in order, by windows that are never dropped."""
+    windows: dict[str, EntityWindow] = {}
+    found = {}
+    for body in bodies:
+        keys = (f"c:{body['card_token']}", str(terminal_key(body)))
+        for key in keys:
+            row = (microseconds(body["occurred_at"]), body["source_seq"], body["traffic"]["amount_minor"])
+            windows.setdefault(key, EntityWindow()).add(*row)
+        found[body["platform_run_id"], body["flow_id"]] = vector(windows[keys[0]], windows[keys[1]], body)
+    return found
+
+
+def test_two_flows_of_one_instant_and_place_both_count(line: Line) -> None:
+    """Live producers may share a second and a sequence: their flows are two, and both stand in the windows."""
+    twins = [bound(n, second=0, source_seq=0, card_token="c", terminal_id="t") for n in (1, 2)]
+    line.append("flows.bound", twins[:1])
+    line.work(WORKER)
+    line.append("flows.bound", twins[1:])
+    line.work(WORKER)
+    assert vectors(line)[RUN, "f2"]["card_count_1d"] == 2
+    assert line.sql("select count(*) from ofp.entity_events") == [(4,)]
+
+
+def test_warmed_history_counts_once(line: Line) -> None:
+    """Warming twice is warming once, and a warmed flow that is streamed all the same is not counted twice."""
+    history = bound(1, second=-60, card_token="c", terminal_id="t")
+    time = microseconds(history["occurred_at"])
+    row = ("f1", "c", "t:t", time, 1, history["traffic"]["amount_minor"])
+    for expected in (2, 0):
+        with line.database.scope() as connection:
+            assert store.warm(connection, RUN, [row]) == expected
+    line.append("flows.bound", [history, bound(2, card_token="c", terminal_id="t")])
+    line.work(WORKER)
+    found = vectors(line)
+    assert found[RUN, "f1"]["card_count_1d"] == 1
+    assert found[RUN, "f2"]["card_count_1d"] == 2
+    assert found[RUN, "f2"]["card_sum_1d"] == 101 + 102
+
+
+def test_a_record_that_breaks_its_contract_is_set_aside(line: Line) -> None:
+    """A body that is no bound record becomes a dead letter; those around it get their vectors."""
+    with line.bus.transaction() as log:
+        log.append([OutRecord("flows.bound", "x", "x", RUN, body) for body in (b"no json", b"[]", b'{"flow_id": "f"}')])
+    line.append("flows.bound", [bound(1)])
+    line.work(WORKER)
+    assert len(vectors(line)) == 1
+    assert line.sql("select count(*) from dead_letters.letters where worker = 'online_feature_plane'") == [(3,)]
+
+
+def test_the_index_names_vector_and_record(line: Line) -> None:
+    """The snapshot index holds what the record on the bus says: hash, revision, position of the bound record."""
+    line.append("flows.bound", [bound(1)])
+    line.work(WORKER)
+    (body,) = line.bodies("flows.featured")
+    ((digest, revision, partition, position),) = line.sql(
+        "select snapshot_hash, feature_revision, bound_partition, bound_position from ofp.snapshots"
+    )
+    assert (body["snapshot_hash"], body["feature_revision"]) == (digest, revision)
+    assert body["bound_position"] == [partition, position]
+    assert body["feature_status"] == "PRESENT"
+    assert canonical_json({k: body[k] for k in bound(1)}) == canonical_json(bound(1))
+    assert SECOND_MICROSECONDS == 1_000_000
