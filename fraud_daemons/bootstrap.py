@@ -10,7 +10,7 @@ import ctypes
 import importlib
 import os
 import signal
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +26,7 @@ from fraud_daemons.config.ports import chosen_port
 from fraud_daemons.config.profile import Profile
 from fraud_daemons.config.secrets import read_secrets
 from fraud_daemons.domain.envelope import OUTPUTS, TRUTH
-from fraud_daemons.errors import ConfigurationError, ExitCode
+from fraud_daemons.errors import ConfigurationError, ExitCode, FatalFault
 from fraud_daemons.evidence.port import EvidenceStore
 from fraud_daemons.evidence.s3 import S3EvidenceStore, S3Settings
 from fraud_daemons.observability import events
@@ -144,10 +144,10 @@ def owner_dsn(profile: Profile) -> tuple[str, str]:
     return make_conninfo("", **parts), password
 
 
-def begin_run(profile: Profile, database: Database, *, live: bool, note: str) -> Run:
+def begin_run(profile: Profile, database: Database, *, live: bool, note: str, clock: Clock) -> Run:
     """Begin a run: its row, and the hint for the status screen. Raises CommandError for two in one second."""
     with database.scope() as connection:
-        run = runs.begin(connection, at=SystemClock().now(), live=live, note=note)
+        run = runs.begin(connection, at=clock.now(), live=live, note=note)
     note_current_run(profile.run_dir, run.platform_run_id)
     return run
 
@@ -215,8 +215,8 @@ def _seed(profile: Profile, database: Database) -> None:
         principals.ensure(connection, keys)
 
 
-def run_worker(profile: Profile, name: str) -> int:
-    """Run one worker in the foreground until it is told to stop; its exit code."""
+def run_worker(profile: Profile, name: str, *, tell: Callable[[str], None] = lambda _: None) -> int:
+    """Run one worker in the foreground until it is told to stop; its exit code. `tell` speaks to whoever started it."""
     os.umask(0o077)
     _die_with_parent()
     pack, worker = find_worker(profile, name)
@@ -234,12 +234,11 @@ def run_worker(profile: Profile, name: str) -> int:
     stop.listen()
     beat = _heartbeat(profile, pack.name, name, clock)
     lock = WorkerLock(profile.path("locks", f"{name}.lock"))
-    if not _wait_for_lock(lock, beat, stop, clock, log):
+    if not _wait_for_lock(lock, beat, stop, clock, log, tell=tell):
         return int(ExitCode.GOOD)
-    context = _context(profile, pack, worker, clock=clock, log=log, stop=stop)
     try:
-        activities = worker.build(context)
-    except ConfigurationError as error:
+        activities = worker.build(_context(profile, pack, worker, clock=clock, log=log, stop=stop))
+    except FatalFault as error:
         log.error(events.WORKER_HELD, reason=error.reason, message=str(error))
         beat.beat("held", error.reason)
         return int(ExitCode.CONFIGURATION)
@@ -317,24 +316,33 @@ def _heartbeat(profile: Profile, pack: str, worker: str, clock: Clock) -> Heartb
     )
 
 
-def _wait_for_lock(lock: WorkerLock, beat: HeartbeatFile, stop: StopRequest, clock: Clock, log: Logger) -> bool:
+def _wait_for_lock(
+    lock: WorkerLock, beat: HeartbeatFile, stop: StopRequest, clock: Clock, log: Logger, *, tell: Callable[[str], None]
+) -> bool:
     """Wait until an older copy is gone; False when asked to stop meanwhile."""
     since = clock.monotonic()
     told = False
     while not lock.try_take():  # bounded by the other copy's life; a stop request ends it
         if not told:
             log.warning(events.LOCK_WAITED_FOR, holder=lock.holder())
+            tell(f"another copy holds the lock: {lock.holder()}; waiting until it is gone, Ctrl-C gives up")
             told = True
-        beat.beat("waiting", f"another copy holds the lock: {lock.holder()}, {clock.monotonic() - since:.0f} s")
+        if _supervised():  # a copy started by hand must not write over the heartbeat of the one that works
+            beat.beat("waiting", f"another copy holds the lock: {lock.holder()}, {clock.monotonic() - since:.0f} s")
         stop.rest(_LOCK_REST_SECONDS)
         if stop.requested:
             return False
     return True
 
 
+def _supervised() -> bool:
+    """Whether supervisord started this process."""
+    return "SUPERVISOR_ENABLED" in os.environ
+
+
 def _die_with_parent() -> None:
     """Ask the kernel for SIGTERM when the supervisor dies, so that it never leaves an orphan; Linux only."""
-    if "SUPERVISOR_ENABLED" not in os.environ:
+    if not _supervised():
         return  # in a terminal or under another supervisor the parent's end means nothing special
     try:
         ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM, 0, 0, 0)

@@ -18,8 +18,8 @@ from pathlib import Path
 from typing import Any
 
 from fraud_daemons.acceptance.progress import wait_until_caught_up
-from fraud_daemons.acceptance.streaming import StreamRequest, request_stream, wait_for_stream
-from fraud_daemons.bootstrap import begin_run, operator_database, owner_dsn
+from fraud_daemons.acceptance.streaming import new_run, request_stream, wait_for_stream
+from fraud_daemons.bootstrap import operator_database, owner_dsn
 from fraud_daemons.clock import Clock, SystemClock
 from fraud_daemons.config.profile import Profile
 from fraud_daemons.errors import CommandError, ExitCode
@@ -106,12 +106,11 @@ class Benchmark:
     def _leg(self, world: str, transactions: int, *, rate: float | None) -> Leg:
         """Stream `transactions` of the world into a new run and wait until everything is durable."""
         self._clock_tick()
-        run = begin_run(self._profile, self._database, live=False, note="benchmark").platform_run_id
-        request = StreamRequest(
-            world=world, max_events_per_output=transactions, rate=rate, speedup=None, from_start=False
+        run = new_run(self._profile, note="benchmark").platform_run_id
+        stream_id = request_stream(
+            self._profile, world=world, platform_run_id=run, max_events_per_output=transactions, rate=rate
         )
-        stream_id = request_stream(self._profile, self._database, request, platform_run_id=run)
-        wait_for_stream(self._profile, self._database, stream_id, timeout_seconds=WAIT_SECONDS_MAX)
+        wait_for_stream(self._profile, stream_id, timeout_seconds=WAIT_SECONDS_MAX)
         wait_until_caught_up(self._database, clock=self._clock, timeout_seconds=WAIT_SECONDS_MAX)
         with self._database.scope() as connection:
             row = connection.execute(load(_SQL, "benchmark_leg.sql"), {"run": run}).fetchone()

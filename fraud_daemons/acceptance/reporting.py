@@ -9,6 +9,7 @@ import orjson
 from fraud_daemons.bootstrap import operator_bus
 from fraud_daemons.bus.port import OutRecord
 from fraud_daemons.clock import Clock, iso
+from fraud_daemons.domain.envelope import OUTPUTS
 from fraud_daemons.domain.identity import derived_id
 from fraud_daemons.errors import CommandError, ExitCode, TransientFault
 from fraud_daemons.runtime.database import Database
@@ -16,6 +17,10 @@ from fraud_daemons.runtime.signals import StopRequest
 from fraud_daemons.state import reports
 
 LOOK_EVERY_SECONDS = 0.1
+STAGES = (
+    "bound", "featured", "decided", "intents", "outcomes", "audited", "triggers", "cases_opened", "cases_merged", "labels",
+)  # fmt: skip
+"""In the order of the line."""
 
 
 def request_report(database: Database, *, platform_run_id: str, clock: Clock) -> str:
@@ -58,29 +63,57 @@ def wait_for_report(
 
 def render_report(document: dict[str, Any]) -> str:
     """The report for a person: outputs, stages, every equation on one line, terms, verdict."""
-    lines = [f"run {document['platform_run_id']}"]
-    lines += _outputs(document["outputs"])
-    lines.append("stages   " + "  ".join(f"{stage} {count}" for stage, count in document["stages"].items()))
+    return "\n".join(
+        [
+            f"run {document['platform_run_id']}",
+            *render_outputs(document),
+            "",
+            *_equations(document),
+            "",
+            *render_verdict(document),
+        ]
+    )
+
+
+def render_outputs(document: dict[str, Any]) -> list[str]:
+    """What was sent and how it was answered, one line per output, the truth feed beside the four."""
+    rows = {**{name: document["outputs"][name] for name in OUTPUTS}, "truth": document["truth"]}
+    lines = [f"{'':<18}{'sent':>9}{'admitted':>10}{'duplicate':>11}{'quarantined':>13}  stopped by"]
+    for name, tally in rows.items():
+        figures = f"{tally['sent']:>9,}{tally['admitted']:>10,}{tally['duplicate']:>11,}{tally['quarantined']:>13,}"
+        lines.append(f"{name:<18}{figures}  {tally.get('stop_reason') or ''}".rstrip())
+    return lines
+
+
+def render_verdict(document: dict[str, Any]) -> list[str]:
+    """Stages, latency, terms, what does not balance, verdict."""
+    lines = ["stages   " + "  ".join(f"{stage} {document['stages'].get(stage, 0)}" for stage in STAGES)]
     latency = document.get("latency_ms") or {}
     if latency.get("p50") is not None:
         lines.append(
             f"latency  last part admitted to decision: p50 {latency['p50']} ms  p95 {latency['p95']} ms  p99 {latency['p99']} ms"
         )
-    lines.append("")
-    for equation in document["equations"]:
-        good = equation["missing"] == 0 and equation["surplus"] == 0
-        trouble = "" if good else f"  missing {equation['missing']}  surplus {equation['surplus']}"
-        lines.append(f"  {'ok  ' if good else 'FAIL'} {equation['name']:<40} {equation['count']:>8}{trouble}")
-        lines += [f"         {example}" for example in equation["examples"]]
     terms = {name: count for name, count in document["terms"].items() if count}
-    lines += ["", "terms    " + ("  ".join(f"{name} {count}" for name, count in terms.items()) or "none")]
-    lines.append(f"verdict  {document['verdict']}")
-    return "\n".join(lines)
+    lines.append("terms    " + ("  ".join(f"{name} {count}" for name, count in terms.items()) or "none"))
+    equations = document["equations"]
+    good = sum(1 for equation in equations if _balanced(equation))
+    empty = "" if any(equation["count"] for equation in equations) else "; the run holds nothing yet, which proves nothing"
+    lines.append(f"verdict  {document['verdict']}: {good} of {len(equations)} equations hold, by ids{empty}")
+    return lines + [line for equation in equations if not _balanced(equation) for line in _equation(equation)]
 
 
-def _outputs(outputs: dict[str, Any]) -> list[str]:
+def _equations(document: dict[str, Any]) -> list[str]:
+    return [line for equation in document["equations"] for line in _equation(equation)]
+
+
+def _equation(equation: dict[str, Any]) -> list[str]:
+    word = "ok  " if _balanced(equation) else "FAIL"
+    trouble = "" if _balanced(equation) else f"  missing {equation['missing']}  surplus {equation['surplus']}"
     return [
-        f"{name:<17} sent {o['sent']:>7}  admitted {o['admitted']:>7}  duplicate {o['duplicate']:>6}"
-        f"  quarantined {o['quarantined']:>5}  {o.get('stop_reason') or ''}".rstrip()
-        for name, o in outputs.items()
+        f"  {word} {equation['name']:<40} {equation['count']:>9,}{trouble}",
+        *(f"         {example}" for example in equation["examples"]),
     ]
+
+
+def _balanced(equation: dict[str, Any]) -> bool:
+    return equation["missing"] == 0 and equation["surplus"] == 0

@@ -4,11 +4,14 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from typing import Any
 
 import orjson
 
 from fraud_daemons import bootstrap
+from fraud_daemons.acceptance.progress import wait_until_caught_up
+from fraud_daemons.acceptance.reporting import request_report, wait_for_report
 from fraud_daemons.bus.port import OutRecord
 from fraud_daemons.clock import Clock, SystemClock
 from fraud_daemons.config.dsns import EVENT_BUS_DSN, PLATFORM_DSN
@@ -26,6 +29,7 @@ from fraud_daemons.worlds.sealed import open_world
 
 CONTROL = "control"
 LOOK_EVERY_SECONDS = 0.1
+REPORT_SECONDS_MIN = 30.0  # a report of a run that has ended comes, however late the stream was
 PRODUCER = "world_stream_producer"
 
 
@@ -103,6 +107,27 @@ def wait_for_stream(
                 exit_code=ExitCode.NO,
             )
         stop.rest(LOOK_EVERY_SECONDS)
+
+
+def follow(profile: Profile, stream_id: str, *, timeout_seconds: float, tell: Callable[[str], None]) -> dict[str, Any]:
+    """Wait for the stream's end, then for every stage behind it, then for the report: one document, outputs of this
+    stream and equations of the whole run. Raises CommandError naming who is behind when time is up."""
+    clock = SystemClock()
+    deadline = clock.monotonic() + timeout_seconds
+    ended = wait_for_stream(profile, stream_id, timeout_seconds=timeout_seconds, clock=clock)
+    tell("sent; waiting for every stage to catch up")
+    database = _database(profile, PLATFORM_DSN)
+    wait_until_caught_up(database, clock=clock, timeout_seconds=max(1.0, deadline - clock.monotonic()))
+    run = ended["platform_run_id"]
+    request_id = request_report(database, platform_run_id=run, clock=clock)
+    report = wait_for_report(
+        database,
+        platform_run_id=run,
+        request_id=request_id,
+        clock=clock,
+        timeout_seconds=max(REPORT_SECONDS_MIN, deadline - clock.monotonic()),
+    )
+    return {**report, **ended}
 
 
 def totals(stream: Stream) -> dict[str, Any]:

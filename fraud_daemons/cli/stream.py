@@ -1,4 +1,4 @@
-"""platform stream: ask the producer to stream a world, and print what was sent and how it was answered."""
+"""platform stream: ask the producer to stream a world, wait until every stage has caught up, and print the report."""
 
 from __future__ import annotations
 
@@ -24,7 +24,9 @@ TIMEOUT_SECONDS = 600.0
 @click.option("--run", "run_choice", type=click.Choice(["new", "current"]), default="current", show_default=True)
 @click.option("--from", "origin", type=click.Choice(["cursor", "start"]), default="cursor", show_default=True,
               help="Behind what the run has, or from the world's beginning again.")  # fmt: skip
-@click.option("--wait/--no-wait", default=True, show_default=True, help="Wait until the stream has ended.")
+@click.option(
+    "--wait/--no-wait", default=True, show_default=True, help="Wait until every stage has caught up, and report."
+)
 @timeout_option(TIMEOUT_SECONDS)
 @invocation
 def command(
@@ -39,7 +41,7 @@ def command(
     wait: bool,
     timeout_seconds: float,
 ) -> int:
-    """Stream a sealed world through the gate."""
+    """Stream a sealed world through the gate. 0 = every record accounted for, 1 = not, or not in time."""
     from fraud_daemons.acceptance import streaming
 
     if rate and speedup:
@@ -58,9 +60,9 @@ def command(
         call.answer({"stream_id": stream_id}, text=f"asked for stream {stream_id}")
         return int(ExitCode.GOOD)
     call.tell(f"stream {stream_id} of world {world}")
-    totals = streaming.wait_for_stream(profile, stream_id, timeout_seconds=timeout_seconds)
-    call.answer(totals, text=_table(totals))
-    return int(ExitCode.GOOD)
+    document = streaming.follow(profile, stream_id, timeout_seconds=timeout_seconds, tell=call.tell)
+    call.answer(document, text=_text(document))
+    return int(ExitCode.GOOD if document["verdict"] == "PASS" else ExitCode.NO)
 
 
 def _run_id(profile: Profile, choice: str) -> str:
@@ -74,9 +76,7 @@ def _run_id(profile: Profile, choice: str) -> str:
     return run.platform_run_id
 
 
-def _table(totals: dict[str, Any]) -> str:
-    lines = [f"{'':<18}{'sent':>9}{'admitted':>10}{'duplicate':>11}{'quarantined':>13}  stopped by"]
-    for output, tally in {**totals["outputs"], "truth": totals["truth"]}.items():
-        figures = f"{tally['sent']:>9,}{tally['admitted']:>10,}{tally['duplicate']:>11,}{tally['quarantined']:>13,}"
-        lines.append(f"{output:<18}{figures}  {tally['stop_reason']}")
-    return "\n".join(lines)
+def _text(document: dict[str, Any]) -> str:
+    from fraud_daemons.acceptance.reporting import render_outputs, render_verdict
+
+    return "\n".join([*render_outputs(document), "", *render_verdict(document)])

@@ -102,11 +102,14 @@ class Sealer(PlainActivity):
         with self._database.scope() as connection:
             checkpoints = PostgresCheckpoints(connection)
             positions = checkpoints.positions(claim)
+            heads = self._bus.log(connection).heads(self._topics)
+            self._backlog = 0
             for where, position in sorted(positions.items()):
                 target = TopicPartition(*where)
-                records = self._bus.log(connection).read({target: position}, limit=self._records_max)
-                self._backlog = len(records)
-                if records and self._ripe(target, len(records)):
+                waiting = heads[target] - position
+                self._backlog += waiting
+                if waiting and self._ripe(target, waiting):
+                    records = self._bus.log(connection).read({target: position}, limit=self._records_max)
                     made += self._segments(connection, target, records)
                     checkpoints.advance(claim, {where: (position, records[-1].position + 1)})
             intend(connection, self._schema, [segment for segment, _ in made])

@@ -1,6 +1,6 @@
 -- One streamed run: decided, seconds from its first POST to its last durable record, seconds of admission, latency.
 with span as (
-  select extract(epoch from min(s.begun_at)) as first_post from wsp.streams s where s.platform_run_id = %(run)s
+  select extract(epoch from min(s.started_at)) as first_post from wsp.streams s where s.platform_run_id = %(run)s
 ), last as (
   select extract(epoch from max(appended_at)) as durable from bus.log where platform_run_id = %(run)s
 ), gate as (

@@ -22,7 +22,10 @@ class Query:
 
 @dataclass(frozen=True)
 class Objects:
-    """A side read from evidence objects below `<run>/<family>/`: field `field` of each of their records."""
+    """A side read from evidence objects below `<run>/<family>/`: field `field` of each of their records.
+
+    Progress marks are left out: they are admitted once and appended to every partition.
+    """
 
     what: str
     family: str
@@ -50,7 +53,9 @@ class Line:
 
 
 def _log(what: str, topic: str) -> Query:
-    return Query(what, "EVENT_BUS_DSN", f"select event_id from bus.log where platform_run_id = %(run)s and topic = '{topic}'")
+    return Query(
+        what, "EVENT_BUS_DSN", f"select event_id from bus.log where platform_run_id = %(run)s and topic = '{topic}'"
+    )
 
 
 def _letters(dsn: str, worker: str, topic: str) -> Query:
@@ -70,11 +75,19 @@ LINES: Final[tuple[Line, ...]] = (
     Line(
         "world_slice_equals_sent",
         WorldSlice("sealed world: event ids up to the producer's cursors"),
-        Query("producer's journal: distinct event ids sent", "WSP_CHECKPOINT_DSN", f"select distinct e from ({_JOURNAL}) as j(e)"),
+        Query(
+            "producer's journal: distinct event ids sent",
+            "WSP_CHECKPOINT_DSN",
+            f"select distinct e from ({_JOURNAL}) as j(e)",
+        ),
     ),
     Line(
         "sent_equals_admitted_plus_quarantined",
-        Query("producer's journal: distinct event ids sent", "WSP_CHECKPOINT_DSN", f"select distinct e from ({_JOURNAL}) as j(e)"),
+        Query(
+            "producer's journal: distinct event ids sent",
+            "WSP_CHECKPOINT_DSN",
+            f"select distinct e from ({_JOURNAL}) as j(e)",
+        ),
         Query(
             "gate: ids admitted from, or quarantined for, the producer",
             "IG_ADMISSION_DSN",
@@ -90,39 +103,59 @@ LINES: Final[tuple[Line, ...]] = (
             "bus: event ids of the ingress topics",
             "EVENT_BUS_DSN",
             "select event_id from bus.log where platform_run_id = %(run)s"
-            f" and topic in {_EVENT_TOPICS} and record_key <> 'progress_mark'",
+            f" and topic in {_EVENT_TOPICS} and record_key not like 'mark-%%'",
         ),
     ),
     Line(
         "admitted_equals_receipts",
-        Query("gate: admitted ids, marks included", "IG_ADMISSION_DSN", _ADMITTED),
+        Query("gate: admitted event ids", "IG_ADMISSION_DSN", f"{_ADMITTED} and event_type <> 'progress_mark'"),
         Objects("object store: ids in the receipt objects", "ig/receipts", "event_id"),
     ),
     Line(
         "quarantined_equals_quarantine_objects",
-        Query("gate: quarantine ids", "IG_ADMISSION_DSN", "select quarantine_id from ig.quarantine where platform_run_id = %(run)s"),
+        Query(
+            "gate: quarantine ids",
+            "IG_ADMISSION_DSN",
+            "select quarantine_id from ig.quarantine where platform_run_id = %(run)s",
+        ),
         Objects("object store: ids in the quarantine objects", "ig/quarantine", "quarantine_id"),
     ),
     Line(
         "admitted_traffic_equals_bound",
         Query("gate: admitted traffic ids", "IG_ADMISSION_DSN", f"{_ADMITTED} and event_type = 'traffic'"),
-        Query("bindings: traffic ids", "CSFB_PROJECTION_DSN", "select event_id from csfb.bindings where platform_run_id = %(run)s"),
+        Query(
+            "bindings: traffic ids",
+            "CSFB_PROJECTION_DSN",
+            "select event_id from csfb.bindings where platform_run_id = %(run)s",
+        ),
         _letters("CSFB_PROJECTION_DSN", "context_store_flow_binding", "traffic"),
     ),
     Line(
         "bound_equals_published",
-        Query("bindings: flow ids", "CSFB_PROJECTION_DSN", "select flow_id from csfb.bindings where platform_run_id = %(run)s"),
+        Query(
+            "bindings: flow ids",
+            "CSFB_PROJECTION_DSN",
+            "select flow_id from csfb.bindings where platform_run_id = %(run)s",
+        ),
         _log("bus: flow ids of flows.bound", "flows.bound"),
     ),
     Line(
         "bound_equals_featured",
         _log("bus: flow ids of flows.bound", "flows.bound"),
-        Query("snapshot index: flow ids", "OFP_PROJECTION_DSN", "select flow_id from ofp.snapshots where platform_run_id = %(run)s"),
+        Query(
+            "snapshot index: flow ids",
+            "OFP_PROJECTION_DSN",
+            "select flow_id from ofp.snapshots where platform_run_id = %(run)s",
+        ),
         _letters("OFP_PROJECTION_DSN", "online_feature_plane", "flows.bound"),
     ),
     Line(
         "featured_equals_published",
-        Query("snapshot index: flow ids", "OFP_PROJECTION_DSN", "select flow_id from ofp.snapshots where platform_run_id = %(run)s"),
+        Query(
+            "snapshot index: flow ids",
+            "OFP_PROJECTION_DSN",
+            "select flow_id from ofp.snapshots where platform_run_id = %(run)s",
+        ),
         _log("bus: flow ids of flows.featured", "flows.featured"),
     ),
     Line(
@@ -144,18 +177,28 @@ LINES: Final[tuple[Line, ...]] = (
     ),
     Line(
         "decided_equals_published",
-        Query("decisions: ids", "DF_REPLAY_DSN", "select decision_id from df.decisions where platform_run_id = %(run)s"),
+        Query(
+            "decisions: ids", "DF_REPLAY_DSN", "select decision_id from df.decisions where platform_run_id = %(run)s"
+        ),
         _log("bus: ids of decisions", "decisions"),
     ),
     Line(
         "intents_equal_outcomes",
         _log("bus: ids of action_intents", "action_intents"),
-        Query("action ledger: intents with an outcome", "AL_LEDGER_DSN", "select intent_id from al.outcomes where platform_run_id = %(run)s"),
+        Query(
+            "action ledger: intents with an outcome",
+            "AL_LEDGER_DSN",
+            "select intent_id from al.outcomes where platform_run_id = %(run)s",
+        ),
         _letters("AL_LEDGER_DSN", "action_layer", "action_intents"),
     ),
     Line(
         "outcomes_equal_published",
-        Query("action ledger: intents with an outcome", "AL_LEDGER_DSN", "select intent_id from al.outcomes where platform_run_id = %(run)s"),
+        Query(
+            "action ledger: intents with an outcome",
+            "AL_LEDGER_DSN",
+            "select intent_id from al.outcomes where platform_run_id = %(run)s",
+        ),
         _log("bus: ids of action_outcomes", "action_outcomes"),
     ),
     Line(
@@ -170,7 +213,11 @@ LINES: Final[tuple[Line, ...]] = (
     ),
     Line(
         "audit_chains_equal_audit_objects",
-        Query("audit index: closed chains", "DLA_INDEX_DSN", "select chain_id from dla.chains where platform_run_id = %(run)s and state = 'CLOSED'"),
+        Query(
+            "audit index: closed chains",
+            "DLA_INDEX_DSN",
+            "select chain_id from dla.chains where platform_run_id = %(run)s and state = 'CLOSED'",
+        ),
         Objects("object store: chains in the audit objects", "dla/audit", "chain_id"),
     ),
     Line(
@@ -191,7 +238,11 @@ LINES: Final[tuple[Line, ...]] = (
     ),
     Line(
         "triggers_equal_published",
-        Query("triggers: ids", "CASE_TRIGGER_REPLAY_DSN", "select trigger_id from case_trigger.triggers where platform_run_id = %(run)s"),
+        Query(
+            "triggers: ids",
+            "CASE_TRIGGER_REPLAY_DSN",
+            "select trigger_id from case_trigger.triggers where platform_run_id = %(run)s",
+        ),
         _log("bus: ids of case_triggers", "case_triggers"),
     ),
     Line(
@@ -206,9 +257,7 @@ LINES: Final[tuple[Line, ...]] = (
     ),
     Line(
         "truth_equals_labels",
-        Query(
-            "gate: admitted truth ids", "IG_ADMISSION_DSN", f"{_ADMITTED} and event_type = 'truth'"
-        ),
+        Query("gate: admitted truth ids", "IG_ADMISSION_DSN", f"{_ADMITTED} and event_type = 'truth'"),
         Query(
             "label store: truth ids behind external assertions",
             "LABEL_STORE_LOCATOR",
@@ -218,7 +267,11 @@ LINES: Final[tuple[Line, ...]] = (
     ),
     Line(
         "labels_equal_published",
-        Query("label store: ids", "LABEL_STORE_LOCATOR", "select label_id from label_store.assertions where platform_run_id = %(run)s"),
+        Query(
+            "label store: ids",
+            "LABEL_STORE_LOCATOR",
+            "select label_id from label_store.assertions where platform_run_id = %(run)s",
+        ),
         Query(
             "bus: ids of labels",
             "EVENT_BUS_DSN",

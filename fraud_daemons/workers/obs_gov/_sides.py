@@ -10,7 +10,7 @@ from typing import Any
 
 import orjson
 
-from fraud_daemons.domain.envelope import source_key
+from fraud_daemons.domain.envelope import PROGRESS_MARK, source_key
 from fraud_daemons.domain.identity import derived_id
 from fraud_daemons.evidence.port import EvidenceStore
 from fraud_daemons.runtime.database import Database
@@ -48,12 +48,15 @@ class Readers:
         for found in self.store.list(f"{run}/{side.family}/"):
             document = orjson.loads(self.store.get(found.key))
             for record in document.get("records", [document]):
-                yield record[side.field]
+                if record.get("event_type") != PROGRESS_MARK:
+                    yield record[side.field]
 
     def _world_ids(self, run: str) -> Iterator[str]:
         """Event ids of each world's outputs up to the producer's cursors."""
         cursors = self.rows(
-            "WSP_CHECKPOINT_DSN", "select world, output, next_index from wsp.wsp_checkpoint where platform_run_id = %(run)s", run
+            "WSP_CHECKPOINT_DSN",
+            "select world, output, next_index from wsp.wsp_checkpoint where platform_run_id = %(run)s",
+            run,
         )
         for name, output, stop in cursors:
             world = open_world(self.worlds_dir, name)
@@ -77,5 +80,6 @@ def balance(readers: Readers, line: Line, run: str) -> dict[str, Any]:
         "missing": missing.total(),
         "surplus": surplus.total(),
         "dead_lettered": dead.total(),
-        "examples": [f"missing {i}" for i in sorted(missing)[:EXAMPLES_MAX]] + [f"surplus {i}" for i in sorted(surplus)[:EXAMPLES_MAX]],
+        "examples": [f"missing {i}" for i in sorted(missing)[:EXAMPLES_MAX]]
+        + [f"surplus {i}" for i in sorted(surplus)[:EXAMPLES_MAX]],
     }

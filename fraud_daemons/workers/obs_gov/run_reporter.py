@@ -13,7 +13,7 @@ from typing import Any
 import orjson
 
 from fraud_daemons.bus.port import Record
-from fraud_daemons.domain.envelope import OUTPUTS
+from fraud_daemons.domain.envelope import OUTPUTS, TRUTH
 from fraud_daemons.domain.identity import canonical_json
 from fraud_daemons.errors import PoisonFault
 from fraud_daemons.evidence.keys import report_key
@@ -43,7 +43,9 @@ class RequestIntake(StatelessHandler):
             try:
                 requests.append((body["platform_run_id"], body["request_id"], body["requested_at"]))
             except KeyError as missing:
-                raise PoisonFault(f"a report request without {missing}", reason="control: bad report request") from missing
+                raise PoisonFault(
+                    f"a report request without {missing}", reason="control: bad report request"
+                ) from missing
         if requests:
             reports.take_in(unit.connection, requests)
 
@@ -84,7 +86,12 @@ class Reporting(PlainActivity):
         body = canonical_json(self._document(run, request_id))
         verdict = orjson.loads(body)["verdict"]
         report = reports.Report(
-            run, request_id, verdict, body, hashlib.sha256(body).hexdigest(), report_key(platform_run_id=run, request_id=request_id)
+            run,
+            request_id,
+            verdict,
+            body,
+            hashlib.sha256(body).hexdigest(),
+            report_key(platform_run_id=run, request_id=request_id),
         )
         with self._context.database.scope() as connection:
             reports.intend(connection, report, at=self._context.clock.now())
@@ -101,22 +108,20 @@ class Reporting(PlainActivity):
             )
 
     def _document(self, run: str, request_id: str) -> dict[str, Any]:
+        outputs = {row.pop("output"): row for row in self._figure("outputs.sql", run)}
         good = all(e["missing"] == 0 and e["surplus"] == 0 for e in self._equations)
         return {
             "platform_run_id": run,
             "request_id": request_id,
             "elapsed_seconds": self._figure("elapsed.sql", run)[0].get("seconds"),
-            "outputs": self._outputs(run),
+            "outputs": {name: tally for name, tally in outputs.items() if name in OUTPUTS},
+            "truth": outputs[TRUTH],
             "stages": {row["stage"]: row["records"] for row in self._figure("stages.sql", run)},
             "equations": self._equations,
             "terms": {row["term"]: row["records"] for row in self._figure("terms.sql", run)},
             "latency_ms": self._figure("latency.sql", run)[0],
-            "verdict": "PASS" if good else "FAIL",
+            "verdict": "PASS" if good and any(e["count"] for e in self._equations) else "FAIL",
         }
-
-    def _outputs(self, run: str) -> dict[str, Any]:
-        found = {row.pop("output"): row for row in self._figure("outputs.sql", run)}
-        return {output: found[output] for output in (*OUTPUTS, "truth") if output in found}
 
     def _figure(self, name: str, run: str) -> list[dict[str, Any]]:
         """Rows of one of the report's own queries as dictionaries. Figures inform; only equations decide."""
