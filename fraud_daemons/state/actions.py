@@ -114,7 +114,7 @@ def content_hashes(connection: Connection, keys: Iterable[IntentKey]) -> dict[In
     wanted = sorted(set(keys))
     rows = connection.execute(
         "select platform_run_id, intent_id, content_hash from al.intents"
-        " join unnest(%s::text[], %s::text[]) as w(platform_run_id, intent_id) using (platform_run_id, intent_id)",
+        " join unnest(%b::text[], %b::text[]) as w(platform_run_id, intent_id) using (platform_run_id, intent_id)",
         ([key.platform_run_id for key in wanted], [key.intent_id for key in wanted]),
     )
     return {IntentKey(run, intent): content for run, intent, content in rows}
@@ -146,7 +146,7 @@ def count_repeats(connection: Connection, met: Sequence[NewIntent]) -> None:
     counts = Counter((row.key.platform_run_id, row.record.topic) for row in met)
     where = sorted(counts)
     connection.execute(
-        "insert into al.repeats as r (platform_run_id, topic, repeats) select * from unnest(%s::text[], %s::text[], %s::bigint[])"
+        "insert into al.repeats as r (platform_run_id, topic, repeats) select * from unnest(%b::text[], %b::text[], %b::bigint[])"
         " on conflict (platform_run_id, topic) do update set repeats = r.repeats + excluded.repeats",
         ([run for run, _ in where], [topic for _, topic in where], [counts[w] for w in where]),
     )
@@ -166,7 +166,7 @@ def begin_calls(connection: Connection, pending: Sequence[Pending]) -> None:
     """Count a call as begun. Committed before the call, so that the ledger never knows of fewer than were made."""
     connection.execute(
         "update al.intents i set attempts = i.attempts + 1"
-        " from unnest(%s::text[], %s::text[]) as p(platform_run_id, intent_id)"
+        " from unnest(%b::text[], %b::text[]) as p(platform_run_id, intent_id)"
         " where i.platform_run_id = p.platform_run_id and i.intent_id = p.intent_id",
         ([row.key.platform_run_id for row in pending], [row.key.intent_id for row in pending]),
     )
@@ -178,7 +178,7 @@ def call_again(connection: Connection, retries: Sequence[Retry]) -> None:
         return
     connection.execute(
         "update al.intents i set failures = i.failures + 1, last_failure = r.reason, not_before = r.not_before"
-        " from unnest(%s::text[], %s::text[], %s::text[], %s::timestamptz[])"
+        " from unnest(%b::text[], %b::text[], %b::text[], %b::timestamptz[])"
         " as r(platform_run_id, intent_id, reason, not_before)"
         " where i.platform_run_id = r.platform_run_id and i.intent_id = r.intent_id and i.state = 'PENDING'",
         (

@@ -68,7 +68,7 @@ def add_outcomes(connection: Connection, outcomes: Sequence[Mapping[str, Any]], 
     names = ("platform_run_id", "intent_id", "decision_id", "status")
     rows = connection.execute(
         "insert into dla.outcomes (platform_run_id, intent_id, decision_id, status, seen_at)"
-        " select r, i, d, s, %s from unnest(%s::text[], %s::text[], %s::text[], %s::text[]) as o(r, i, d, s)"
+        " select r, i, d, s, %s from unnest(%b::text[], %b::text[], %b::text[], %b::text[]) as o(r, i, d, s)"
         " on conflict do nothing returning platform_run_id, intent_id",
         (at, *([outcome[name] for outcome in outcomes] for name in names)),
     )
@@ -139,10 +139,10 @@ def contents(connection: Connection, met: Sequence[Met]) -> dict[tuple[str, str]
     ids = [row.record_id for row in met]
     rows = connection.execute(
         "select c.platform_run_id, c.decision_id, c.core_digest || '|' || array_to_string(c.intents, ',')"
-        " from dla.chains c join unnest(%s::text[], %s::text[]) as w(r, i)"
+        " from dla.chains c join unnest(%b::text[], %b::text[]) as w(r, i)"
         " on c.platform_run_id = w.r and c.chain_id = w.i"
         " union all select o.platform_run_id, o.intent_id, o.decision_id || '|' || o.status"
-        " from dla.outcomes o join unnest(%s::text[], %s::text[]) as w(r, i) on o.platform_run_id = w.r and o.intent_id = w.i",
+        " from dla.outcomes o join unnest(%b::text[], %b::text[]) as w(r, i) on o.platform_run_id = w.r and o.intent_id = w.i",
         (runs, [chain_id(i) for i in ids], runs, ids),
     )
     return {(run, identity): content for run, identity, content in rows}
@@ -174,7 +174,7 @@ def count_repeats(connection: Connection, met: Sequence[Met]) -> None:
     counts = Counter((row.record.platform_run_id, row.record.topic) for row in met)
     where = sorted(counts)
     connection.execute(
-        "insert into dla.repeats as r (platform_run_id, topic, repeats) select * from unnest(%s::text[], %s::text[], %s::bigint[])"
+        "insert into dla.repeats as r (platform_run_id, topic, repeats) select * from unnest(%b::text[], %b::text[], %b::bigint[])"
         " on conflict (platform_run_id, topic) do update set repeats = r.repeats + excluded.repeats",
         ([run for run, _ in where], [topic for _, topic in where], [counts[w] for w in where]),
     )

@@ -101,7 +101,7 @@ def earlier(connection: Connection, keys: Iterable[FlowKey]) -> dict[FlowKey, Ea
     rows = connection.execute(
         "select platform_run_id, flow_id, core_digest, feature_status, policy_digest, posture_mode, decided_topic,"
         " decided_partition, decided_position from df.decisions"
-        " join unnest(%s::text[], %s::text[]) as w(platform_run_id, flow_id) using (platform_run_id, flow_id)",
+        " join unnest(%b::text[], %b::text[]) as w(platform_run_id, flow_id) using (platform_run_id, flow_id)",
         ([key.platform_run_id for key in wanted], [key.flow_id for key in wanted]),
     )
     return {FlowKey(row[0], row[1]): Earlier(row[2], row[3], row[4], row[5], (row[6], row[7], row[8])) for row in rows}
@@ -111,7 +111,7 @@ def keep_late_features(connection: Connection, met: Sequence[NewDecision], *, at
     """Vectors that came after their flow had been decided without them."""
     connection.execute(
         'insert into df.late_features (platform_run_id, flow_id, decision_id, snapshot_hash, "partition", "position", met_at)'
-        " select r, f, d, s, p, n, %s from unnest(%s::text[], %s::text[], %s::text[], %s::text[], %s::integer[], %s::bigint[])"
+        " select r, f, d, s, p, n, %s from unnest(%b::text[], %b::text[], %b::text[], %b::text[], %b::integer[], %b::bigint[])"
         " as l(r, f, d, s, p, n) on conflict do nothing",
         (
             at,
@@ -152,7 +152,7 @@ def count_repeats(connection: Connection, met: Sequence[NewDecision]) -> None:
     counts = Counter((row.key.platform_run_id, row.made_from.topic) for row in met)
     where = sorted(counts)
     connection.execute(
-        "insert into df.repeats as r (platform_run_id, topic, repeats) select * from unnest(%s::text[], %s::text[], %s::bigint[])"
+        "insert into df.repeats as r (platform_run_id, topic, repeats) select * from unnest(%b::text[], %b::text[], %b::bigint[])"
         " on conflict (platform_run_id, topic) do update set repeats = r.repeats + excluded.repeats",
         ([run for run, _ in where], [topic for _, topic in where], [counts[w] for w in where]),
     )

@@ -12,8 +12,8 @@ select
   %(at)s,
   case when cardinality(i.intents) = 0 then %(at)s end
 from unnest(
-  %(platform_run_id)s::text[], %(chain_id)s::text[], %(decision_id)s::text[], %(flow_id)s::text[],
-  %(record_key)s::text[], %(core_digest)s::text[], %(outcome)s::text[], %(intents)s::text[]
+  %(platform_run_id)b::text[], %(chain_id)b::text[], %(decision_id)b::text[], %(flow_id)b::text[],
+  %(record_key)b::text[], %(core_digest)b::text[], %(outcome)b::text[], %(intents)b::text[]
 ) as c(platform_run_id, chain_id, decision_id, flow_id, record_key, core_digest, outcome, intents_joined)
 -- arrays of arrays must be rectangular, so the intents of a decision travel as one text
 cross join lateral (select string_to_array(c.intents_joined, ',') as intents) i

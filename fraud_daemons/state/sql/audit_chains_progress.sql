@@ -5,6 +5,6 @@ set outcomes_seen = p.seen,
     state = case when p.closes then 'CLOSED' else 'OPEN' end,
     closed_at = case when p.closes then %(at)s::timestamptz end
 from unnest(
-  %(runs)s::text[], %(chains)s::text[], %(seen)s::integer[], %(closes)s::boolean[], %(statuses)s::text[]
+  %(runs)b::text[], %(chains)b::text[], %(seen)b::integer[], %(closes)b::boolean[], %(statuses)b::text[]
 ) as p(platform_run_id, chain_id, seen, closes, statuses)
 where c.platform_run_id = p.platform_run_id and c.chain_id = p.chain_id and c.state = 'OPEN'

@@ -10,10 +10,10 @@ select
   d.snapshot_hash, d.occurred_at::timestamptz, d.source_seq, d.card_token,
   d.decided_topic, d.decided_partition, d.decided_position, %(decided_at)s, d.body
 from unnest(
-  %(platform_run_id)s::text[], %(flow_id)s::text[], %(decision_id)s::text[], %(outcome)s::text[], %(score)s::integer[],
-  %(feature_status)s::text[], %(context_status)s::text[], %(core_digest)s::text[], %(snapshot_hash)s::text[],
-  %(occurred_at)s::text[], %(source_seq)s::bigint[], %(card_token)s::text[],
-  %(decided_topic)s::text[], %(decided_partition)s::integer[], %(decided_position)s::bigint[], %(body)b::bytea[]
+  %(platform_run_id)b::text[], %(flow_id)b::text[], %(decision_id)b::text[], %(outcome)b::text[], %(score)b::integer[],
+  %(feature_status)b::text[], %(context_status)b::text[], %(core_digest)b::text[], %(snapshot_hash)b::text[],
+  %(occurred_at)b::text[], %(source_seq)b::bigint[], %(card_token)b::text[],
+  %(decided_topic)b::text[], %(decided_partition)b::integer[], %(decided_position)b::bigint[], %(body)b::bytea[]
 ) as d(
   platform_run_id, flow_id, decision_id, outcome, score, feature_status, context_status, core_digest, snapshot_hash,
   occurred_at, source_seq, card_token, decided_topic, decided_partition, decided_position, body
