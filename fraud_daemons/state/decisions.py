@@ -107,6 +107,12 @@ def earlier(connection: Connection, keys: Iterable[FlowKey]) -> dict[FlowKey, Ea
     return {FlowKey(row[0], row[1]): Earlier(row[2], row[3], row[4], row[5], (row[6], row[7], row[8])) for row in rows}
 
 
+def set_aside(connection: Connection, *, limit: int) -> list[Record]:
+    """Bound records in the feature plane's dead letters that are still undecided; letters of another server are not seen."""
+    rows = connection.execute(load(_SQL, "decisions_set_aside.sql"), {"limit": limit})
+    return [Record(*row[:6], bytes(row[6]), row[7]) for row in rows]
+
+
 def keep_late_features(connection: Connection, met: Sequence[NewDecision], *, at: datetime) -> None:
     """Vectors that came after their flow had been decided without them."""
     connection.execute(

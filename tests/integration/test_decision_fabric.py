@@ -211,6 +211,33 @@ def test_a_gap_that_is_poison_is_set_aside_alone(line: Line) -> None:
     ]
 
 
+def test_a_gap_at_the_end_of_the_topic_is_found_in_the_dead_letters(line: Line) -> None:
+    """The last bound records never got vectors: an idle step decides what is whole, once, and sets the rest aside, once."""
+    records = bind(line, [flow(0, cards=1), flow(1, cards=1), flow(2, cards=1, occurred_at="yesterday")])
+    line.append("flows.featured", records[:1])
+    for bound in line.records("flows.bound")[1:]:
+        line.sql(
+            'insert into dead_letters.letters (worker, topic, "partition", "position", platform_run_id, event_id, record_key,'
+            " reason, detail, body, dead_at) values ('online_feature_plane', %s, %s, %s, %s, %s, %s, '', '', %s, now())",
+            (
+                bound.topic,
+                bound.partition,
+                bound.position,
+                bound.platform_run_id,
+                bound.event_id,
+                bound.key,
+                bound.body,
+            ),
+        )
+    activities = line.activities(WORKER)
+    for _ in range(3):
+        line.drain(activities)
+    assert [body["flow_id"] for body in line.bodies("decisions")] == ["flow0", "flow1"]
+    assert decided(line)["flow1"] == ("ABSENT", "ALLOW")
+    assert line.sql("select event_id from dead_letters.letters where worker = 'decision_fabric'") == [("flow2",)]
+    assert line.sql("select count(*) from df.repeats") == [(0,)]
+
+
 def test_a_broken_vector_is_set_aside_and_its_flow_decided_without(line: Line) -> None:
     """The featured record goes to the dead letters; its bound record is whole, so the flow is decided all the same."""
     records = bind(line, [flow(n, cards=1) for n in range(9)])

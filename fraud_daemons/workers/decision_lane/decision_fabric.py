@@ -7,13 +7,14 @@ While the posture forbids features both are read: whichever record of a flow com
 the later one meets the same derived id. So it does not matter which record comes when the posture changes: the first
 one decides, every other is kept as late, repeated or conflicting, and is never acted on.
 
-Refuses a policy that reads a label, before the first record. A gap at the very end of a topic waits for the next
-featured record of its partition, or for a posture without features.
+A gap at the very end of a topic shows in the feature plane's dead letters, where an idle step looks.
+
+Refuses a policy that reads a label, before the first record.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, Final
 
 import orjson
@@ -64,7 +65,10 @@ class DecisionFabric:
     def handle(self, records: Sequence[Record], unit: UnitOfWork) -> None:
         posture = self._posture or postures.in_force(unit.connection)
         flows = [_parsed(record) for record in records]
-        if allows_features(posture.mode):
+        if not records:
+            waiting = decisions.set_aside(unit.connection, limit=GAP_RECORDS_MAX)
+            candidates = list(self._whole(waiting, unit, posture))
+        elif allows_features(posture.mode):
             candidates = self._with_gaps(records, flows, unit, posture)
         else:
             candidates = [
@@ -104,15 +108,21 @@ class DecisionFabric:
     ) -> list[tuple[NewDecision, Decided]]:
         """Featured records with the bound records that never got features in their places; the bound position follows."""
         before = self._gaps(records, flows, unit)
-        candidates = []
+        candidates: list[tuple[NewDecision, Decided]] = []
         for index, (record, flow) in enumerate(zip(records, flows, strict=True)):
-            for bound in before.get(index, ()):
-                try:
-                    candidates.append(self._decide(bound, _parsed(bound), unit, posture))
-                except PoisonFault as fault:  # what stopped the feature plane may well stop us: one record, set aside
-                    unit.dead_letter(bound, reason=fault.reason, detail=str(fault))
+            candidates += self._whole(before.get(index, ()), unit, posture)
             candidates.append(self._decide(record, flow, unit, posture))
         return candidates
+
+    def _whole(
+        self, bounds: Iterable[Record], unit: UnitOfWork, posture: Posture
+    ) -> Iterator[tuple[NewDecision, Decided]]:
+        """Those bound records that can be decided; what stopped the feature plane may well stop us: that one is set aside."""
+        for bound in bounds:
+            try:
+                yield self._decide(bound, _parsed(bound), unit, posture)
+            except PoisonFault as fault:
+                unit.dead_letter(bound, reason=fault.reason, detail=str(fault))
 
     def _gaps(
         self, records: Sequence[Record], flows: Sequence[Mapping[str, Any]], unit: UnitOfWork
@@ -245,7 +255,7 @@ def build(context: WorkerContext) -> list[Activity]:
     """One consumer. Raises ConfigurationError with every problem of the policy."""
     policy = read_policy(context.profile.root, context.profile.get("decision.policy"))
     fabric = DecisionFabric(policy, pinned=_posture_pin(context), read_bound=_bound_reader(context))
-    return [context.consumer(fabric, topics=WORKER.consumes, choose=fabric.choose)]
+    return [context.consumer(fabric, topics=WORKER.consumes, choose=fabric.choose, wants_idle=True)]
 
 
 WORKER = Worker(
