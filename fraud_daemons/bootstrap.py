@@ -14,6 +14,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+import psycopg
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
 import fraud_daemons
@@ -35,7 +36,7 @@ from fraud_daemons.observability.heartbeat import HeartbeatFile
 from fraud_daemons.observability.logs import Logger, open_worker_log
 from fraud_daemons.observability.process_identity import identity_of
 from fraud_daemons.postgres_runtime import counters
-from fraud_daemons.postgres_runtime.connector import ConnectOptions, DsnSource, close_thread_connections
+from fraud_daemons.postgres_runtime.connector import Connection, ConnectOptions, DsnSource, close_thread_connections
 from fraud_daemons.postgres_runtime.provisioning import (
     OPERATOR,
     REPORTER,
@@ -44,6 +45,7 @@ from fraud_daemons.postgres_runtime.provisioning import (
     Provisioned,
     all_roles,
     ensure_database,
+    pending_migrations,
     role_of,
     with_database,
 )
@@ -74,6 +76,7 @@ TOPICS = (
     "case_events",
     "labels",
 )
+SCHEMAS = ("bus", "control", "reporter", *SERVICE_SCHEMAS, *STATE_SCHEMAS)
 _PR_SET_PDEATHSIG = 1
 _LOCK_REST_SECONDS = 0.2
 
@@ -176,8 +179,42 @@ def s3_settings(profile: Profile, *, identity: str) -> S3Settings:
     )
 
 
+def owner_database(profile: Profile, command: str) -> Database:
+    """The database as its owner: for `up` and `check`, never for a worker."""
+    options = ConnectOptions(application_name=f"platform/{command}/{os.getpid()}")
+    return Database(DsnSource(f"{PLATFORM_DSN} as owner", lambda: _owner(profile)), options)
+
+
+def pending(connection: Connection) -> tuple[str, ...]:
+    """Migrations that `up` would apply. Raises FatalFault when the database is newer than the code."""
+    return pending_migrations(connection, schemas=SCHEMAS)
+
+
+def dsn_problems(profile: Profile) -> list[str]:
+    """What is wrong with the explicit DSNs before anybody connects. Never quotes one: they hold passwords."""
+    problems, places = [], {PLATFORM_DSN: _place(profile.dsns.get(PLATFORM_DSN, ""))}
+    for name, dsn in profile.dsns.items():
+        try:
+            places[name] = _place(dsn)
+        except ConfigurationError:
+            problems.append(f"{name}: not a libpq connection string or URL, such as postgresql://user:password@host/db")
+            continue
+        if places[name] != places[PLATFORM_DSN]:
+            why = ": the gate admits and appends in one commit" if name in (EVENT_BUS_DSN, "IG_ADMISSION_DSN") else ""
+            problems.append(
+                f"{name}: leads to another database than {PLATFORM_DSN}; not yet possible{why} - give both the same, or"
+                f" only {PLATFORM_DSN}"
+            )
+    return problems
+
+
 def provision(profile: Profile) -> Provisioned:
-    """Database, schemas, roles, migrations, topics. Called by `platform up` when the substrate serves."""
+    """Database, schemas, roles, migrations, topics. Called by `platform up` when the substrate serves.
+
+    Raises ConfigurationError for a DSN that leads elsewhere, FatalFault for a database newer than the code.
+    """
+    if problems := dsn_problems(profile):
+        raise ConfigurationError(problems, source=f"profile {profile.name}")
     secrets = read_secrets(profile.run_dir).get("postgres", {})
     created = False
     owner = _owner(profile)
@@ -186,13 +223,11 @@ def provision(profile: Profile) -> Provisioned:
     passwords = {role: secrets[role] for role in all_roles() if role in secrets}
     applied = provision_server(
         owner,
-        schemas=("bus", "control", "reporter", *SERVICE_SCHEMAS, *STATE_SCHEMAS),
+        schemas=SCHEMAS,
         passwords=passwords if profile.get("database.roles") == "create" else None,
         application_name=f"platform/up/{os.getpid()}",
     )
-    database = Database(
-        DsnSource("owner", lambda: owner), ConnectOptions(application_name=f"platform/up/{os.getpid()}")
-    )
+    database = owner_database(profile, "up")
     PostgresBus(database.scope).ensure_topics(TOPICS, partitions=profile.get("bus.partitions"))
     _seed(profile, database)
     close_thread_connections()
@@ -292,17 +327,20 @@ def _context(
 def same_server(profile: Profile, name: str) -> bool:
     """Whether a DSN's tables stand on the bus's own server and database: then the outbox *is* the log."""
 
-    def place(dsn_name: str) -> Mapping[str, Any] | None:
-        given = profile.dsns.get(dsn_name) or profile.dsns.get(PLATFORM_DSN)
-        if given is None:
-            return None
-        return {
-            key: value
-            for key, value in conninfo_to_dict(given).items()
-            if key in ("host", "hostaddr", "port", "dbname")
-        }
+    def place(dsn_name: str) -> Mapping[str, Any]:
+        return _place(profile.dsns.get(dsn_name) or profile.dsns.get(PLATFORM_DSN, ""))
 
     return place(name) == place(EVENT_BUS_DSN)
+
+
+def _place(dsn: str) -> Mapping[str, Any]:
+    """Server and database of a DSN; {} for the embedded one."""
+    try:
+        parts = conninfo_to_dict(dsn)
+    except psycopg.ProgrammingError:
+        # without its text and its cause: libpq quotes the string, with the password in it
+        raise ConfigurationError(["a DSN is not a libpq connection string or URL"], source="database.dsns") from None
+    return {key: value for key, value in parts.items() if key in ("host", "hostaddr", "port", "dbname")}
 
 
 def _heartbeat(profile: Profile, pack: str, worker: str, clock: Clock) -> HeartbeatFile:

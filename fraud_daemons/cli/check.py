@@ -1,6 +1,7 @@
 """platform check: everything that can be known wrong before a start, each with what would be right.
 
-One function per subject; each yields (what was looked at, None or what is wrong). Nothing is changed and nothing started.
+One function per subject; each yields findings. All are reported together. Nothing is started, and nothing changed but
+one probe object below `_check/` in the evidence bucket.
 """
 
 from __future__ import annotations
@@ -11,34 +12,43 @@ from collections.abc import Callable, Iterator
 
 import click
 
+from fraud_daemons.cli import _check_servers
+from fraud_daemons.cli._finding import Finding, judged, ok, wrong
 from fraud_daemons.cli.options import Invocation, invocation
+from fraud_daemons.config.packs import load_packs
+from fraud_daemons.config.secrets import read_secrets
 from fraud_daemons.errors import ConfigurationError, ExitCode, PlatformError
 from fraud_daemons.supervision.deployment import Deployment
 
-Finding = tuple[str, str | None]
 FREE_BYTES_MIN = 1 << 30
-CONNECTIONS_PER_WORKER = 2  # its loop and its listener
 
 
 @click.command()
 @invocation
 def command(call: Invocation) -> int:
-    """Look at profile, packs, workers, ports, paths, binaries, connections and databases without starting anything."""
-    deployment = call.deployment()  # profile and pack files: all their problems at once, exit 78
-    findings: list[Finding] = [("profile and pack files", None)]
-    for subject in (_workers, _paths, _binaries, _ports, _connections, _databases):
+    """Look at everything without starting anything. 0 = good, 1 = something is wrong, 78 = profile or packs are wrong."""
+    deployment = _deployment(call)
+    findings = [ok("profile and pack files")]
+    for subject in _SUBJECTS:
         findings += _contained(subject, deployment)
-    wrong = [finding for finding in findings if finding[1]]
-    document = {
-        "ok": not wrong,
-        "checks": [{"check": what, "ok": problem is None, "problem": problem} for what, problem in findings],
-    }
-    call.answer(document, text="\n".join(_line(what, problem) for what, problem in findings))
-    return int(ExitCode.NO if wrong else ExitCode.GOOD)
+    bad = any(finding.problem for finding in findings)
+    document = {"ok": not bad, "checks": [finding.to_json() for finding in findings]}
+    call.answer(document, text="\n".join(str(finding) for finding in findings))
+    return int(ExitCode.NO if bad else ExitCode.GOOD)
 
 
-def _line(what: str, problem: str | None) -> str:
-    return f"  ok     {what}" if problem is None else f"  WRONG  {what}: {problem}"
+def _deployment(call: Invocation) -> Deployment:
+    """Profile and packs; the problems of both in one ConfigurationError."""
+    try:
+        return call.deployment()
+    except ConfigurationError as error:
+        problems = list(error.problems)
+        if error.source.startswith("profile "):  # the packs were not looked at
+            try:
+                load_packs(call.root)
+            except ConfigurationError as more:
+                problems += more.problems
+        raise ConfigurationError(problems, source=error.source) from error
 
 
 def _contained(subject: Callable[[Deployment], Iterator[Finding]], deployment: Deployment) -> Iterator[Finding]:
@@ -46,9 +56,9 @@ def _contained(subject: Callable[[Deployment], Iterator[Finding]], deployment: D
     try:
         yield from subject(deployment)
     except ConfigurationError as error:
-        yield from ((error.source, problem) for problem in error.problems)
+        yield from (wrong(error.source, problem) for problem in error.problems)
     except PlatformError as error:
-        yield subject.__name__.strip("_"), str(error)
+        yield wrong(subject.__name__.strip("_"), str(error))
 
 
 def _workers(deployment: Deployment) -> Iterator[Finding]:
@@ -56,7 +66,7 @@ def _workers(deployment: Deployment) -> Iterator[Finding]:
 
     for pack in deployment.packs:
         for worker in pack.workers:
-            yield f"worker {pack.name}/{worker}", _import_problem(bootstrap.load_worker, pack.name, worker)
+            yield judged(f"worker {pack.name}/{worker}", _import_problem(bootstrap.load_worker, pack.name, worker))
 
 
 def _import_problem(load: Callable[[str, str], object], pack: str, worker: str) -> str | None:
@@ -73,23 +83,27 @@ def _paths(deployment: Deployment) -> Iterator[Finding]:
     folder = deployment.run_dir
     existing = next(path for path in (folder, *folder.parents) if path.exists())
     writable = os.access(existing, os.W_OK | os.X_OK)
-    yield f"run directory {folder}", None if writable else f"{existing} cannot be written; set profile.run_dir"
+    yield judged(f"run directory {folder}", None if writable else f"{existing} cannot be written; set profile.run_dir")
     free = shutil.disk_usage(existing).free
     enough = free >= FREE_BYTES_MIN
-    yield "disk space", None if enough else f"{free >> 20} MiB free at {existing}, {FREE_BYTES_MIN >> 20} MiB wanted"
+    yield judged(
+        "disk space", None if enough else f"{free >> 20} MiB free at {existing}, {FREE_BYTES_MIN >> 20} MiB wanted"
+    )
     if folder.exists() and folder.stat().st_mode & 0o066:
-        yield "run directory is private", f"others may read {folder}; run: chmod 700 {folder}"
+        yield wrong("run directory is private", f"others may read {folder}; run: chmod 700 {folder}")
+    read_secrets(folder)
+    yield ok("secrets are private")
 
 
 def _binaries(deployment: Deployment) -> Iterator[Finding]:
     from fraud_daemons.supervision.substrate import binaries, postgres
 
     if deployment.profile.embedded_postgres:
-        yield f"PostgreSQL {binaries.POSTGRES_MAJOR} ({binaries.postgres_binary('postgres')})", None
+        yield ok(f"PostgreSQL {binaries.POSTGRES_MAJOR} ({binaries.postgres_binary('postgres')})")
         postgres.check_cluster(deployment.run_dir)
-        yield "database cluster", None
+        yield ok("database cluster and its socket path")
     if deployment.profile.embedded_objectstore:
-        yield f"object store ({binaries.weed_binary()})", None
+        yield ok(f"object store ({binaries.weed_binary()})")
 
 
 def _ports(deployment: Deployment) -> Iterator[Finding]:
@@ -100,37 +114,17 @@ def _ports(deployment: Deployment) -> Iterator[Finding]:
         SupervisorClient(deployment.profile.socket_path).snapshot()
     except SupervisorAbsent:
         service.check_fixed_ports(deployment)
-        yield "ports are free", None
+        yield ok("ports are free")
     else:
-        yield "ports (the platform is up and holds its own)", None
+        yield ok("ports (the platform is up and holds its own)")
 
 
-def _connections(deployment: Deployment) -> Iterator[Finding]:
-    get = deployment.profile.get
-    workers = len(deployment.workers())
-    needed = workers * CONNECTIONS_PER_WORKER + get("gate.threads") + get("database.connections_reserve")
-    allowed = get("database.connections_max")
-    what = f"connections: {workers} workers x {CONNECTIONS_PER_WORKER} + {get('gate.threads')} gate threads + reserve = {needed} of {allowed}"
-    yield what, None if needed < allowed else f"set database.connections_max above {needed}, or fewer gate.threads"
-
-
-def _databases(deployment: Deployment) -> Iterator[Finding]:
-    """Every DSN the profile names: one login each, with SQLSTATE when refused. The embedded server has none to check."""
-    dsns = deployment.profile.dsns
-    if not dsns:
-        return
-    from fraud_daemons.postgres_runtime.connector import (
-        DsnSource,
-        close_thread_connections,
-        postgres_threadlocal_connection,
-    )
-
-    for name, dsn in dsns.items():
-        try:
-            with postgres_threadlocal_connection(DsnSource(name, lambda dsn=dsn: dsn)) as connection:  # type: ignore[misc]
-                connection.execute("SELECT 1")
-        except PlatformError as error:
-            yield name, str(error)
-        else:
-            yield name, None
-    close_thread_connections()
+_SUBJECTS: tuple[Callable[[Deployment], Iterator[Finding]], ...] = (
+    _workers,
+    _paths,
+    _binaries,
+    _ports,
+    _check_servers.connections,
+    _check_servers.databases,
+    _check_servers.bucket,
+)

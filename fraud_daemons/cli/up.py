@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Callable, Mapping
 
 import click
 
 from fraud_daemons.cli import supervised
 from fraud_daemons.cli.options import Invocation, invocation, targets_argument, timeout_option
+from fraud_daemons.config.profile import Profile
+from fraud_daemons.errors import ConfigurationError, FatalFault
 
 
 @click.command()
@@ -19,9 +21,11 @@ def command(call: Invocation, *, targets: tuple[str, ...], wait: bool, timeout_s
     """Start the substrate, apply migrations and start the packs in order. Harmless when already up."""
     from fraud_daemons.supervision import lifecycle
 
+    deployment = call.deployment()
     result = lifecycle.up(
-        call.deployment(),
+        deployment,
         provision=_provision,
+        outside=_brought(deployment.profile),
         targets=targets,
         wait=wait,
         timeout_seconds=timeout_seconds,
@@ -31,7 +35,20 @@ def command(call: Invocation, *, targets: tuple[str, ...], wait: bool, timeout_s
     return supervised.answer(call, result, done=done if wait else "started")
 
 
-def _provision(profile: Any) -> object:
+def _provision(profile: Profile) -> object:
     from fraud_daemons import bootstrap
 
-    return bootstrap.provision(profile)
+    try:
+        return bootstrap.provision(profile)
+    except ConfigurationError:
+        raise
+    except FatalFault as fault:  # no waiting can help: an answer about the configuration, not about readiness
+        raise ConfigurationError([f"{fault}; no pack was started"], source="database") from fault
+
+
+def _brought(profile: Profile) -> Mapping[str, Callable[[], str | None]]:
+    if profile.embedded_postgres and profile.embedded_objectstore:
+        return {}  # nobody to ask, and no driver to load
+    from fraud_daemons.cli import _outside
+
+    return _outside.outside(profile)

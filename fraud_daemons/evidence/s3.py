@@ -18,7 +18,11 @@ CONNECT_TIMEOUT_SECONDS = 3
 READ_TIMEOUT_SECONDS = 8
 CONNECTIONS_MAX = 8
 
-_REFUSED = {"AccessDenied", "InvalidAccessKeyId", "SignatureDoesNotMatch", "NoSuchBucket", "AllAccessDisabled", "403"}
+REFUSED = {"AccessDenied", "InvalidAccessKeyId", "SignatureDoesNotMatch", "NoSuchBucket", "AllAccessDisabled", "403"}
+
+
+class StoreRefusal(TransientFault):
+    """The store answers and says no: a key, a signature, a bucket. Patience for workers - keys rotate -, an answer for `up`."""
 
 
 @dataclass(frozen=True)
@@ -99,8 +103,8 @@ class S3EvidenceStore:
                 "s3",
                 endpoint_url=self._settings.endpoint,
                 region_name=self._settings.region,
-                aws_access_key_id=self._settings.access_key,
-                aws_secret_access_key=self._settings.secret_key,
+                aws_access_key_id=self._settings.access_key or None,  # None: boto3's own chain
+                aws_secret_access_key=self._settings.secret_key or None,
                 config=Config(
                     connect_timeout=CONNECT_TIMEOUT_SECONDS,
                     read_timeout=READ_TIMEOUT_SECONDS,
@@ -119,9 +123,9 @@ class S3EvidenceStore:
             return error
         if code in ("NoSuchKey", "404"):
             return FatalFault(f"object store: {what}: no such object", reason="object store: no such object")
-        if code in _REFUSED:
+        if code in REFUSED:
             self._settings, self._client_or_none = self._read_settings(), None
-            return TransientFault(f"object store refused {what}: {code}", reason=f"object store: {code}")
+            return StoreRefusal(f"object store refused {what}: {code}", reason=f"object store: {code}")
         if code == "EntityTooLarge":
             return OverloadFault(f"object store: {what}: {code}", reason=f"object store: {code}")
         if code is None and not _from_the_network(error):

@@ -238,7 +238,9 @@ def _open(key: tuple[int, str, ConnectOptions], source: DsnSource, options: Conn
 def _connect_fault(source: DsnSource, error: psycopg.Error, verdict: Verdict) -> Exception:
     """A refused credential is patience while it used to work or may just be rotating, and fatal otherwise."""
     _count("waited")
-    message = f"{verdict.reason} ({source.name}): {str(error).strip().splitlines()[-1]}"
+    # libpq quotes a malformed connection string, with the password in it
+    said = "" if isinstance(error, psycopg.ProgrammingError) else f": {str(error).strip().splitlines()[-1]}"
+    message = f"{verdict.reason} ({source.name}){said}"
     if verdict.kind is Kind.CREDENTIAL:
         since = _refused_since.setdefault(source.name, time.monotonic())
         if source.name in _worked or time.monotonic() - since < CREDENTIAL_GRACE_SECONDS:

@@ -25,6 +25,7 @@ from fraud_daemons.postgres_runtime.connector import (
     close_thread_connections,
     postgres_threadlocal_connection,
 )
+from fraud_daemons.postgres_runtime.faults import fault_from, judge
 
 MIGRATIONS = Path(__file__).parent / "migrations"
 
@@ -107,10 +108,16 @@ def provision(
     return applied
 
 
-def pending_migrations(owner_dsn: str, *, schemas: Sequence[str]) -> tuple[str, ...]:
-    """Migrations that the database lacks. Raises FatalFault when it is newer than the code."""
-    with _migrator(owner_dsn, schemas) as (backend, migrations):
-        return tuple(migration.id for migration in backend.to_apply(migrations))
+def pending_migrations(connection: Connection, *, schemas: Sequence[str]) -> tuple[str, ...]:
+    """Migrations that the database lacks; changes nothing. Raises FatalFault when it is newer than the code."""
+    # the tool itself would make its tables before it answers
+    begun = connection.execute("select to_regclass('_yoyo_migration') is not null").fetchone()
+    applied = set()
+    if begun and begun[0]:
+        applied = {row[0] for row in connection.execute("select migration_id from _yoyo_migration").fetchall()}
+    _refuse_newer(applied)
+    wanted = [path.stem for schema in schemas for path in sorted((MIGRATIONS / schema).glob("*.sql"))]
+    return tuple(name for name in wanted if name not in applied)
 
 
 def _migrate(owner_dsn: str, schemas: Sequence[str]) -> tuple[str, ...]:
@@ -123,23 +130,26 @@ def _migrate(owner_dsn: str, schemas: Sequence[str]) -> tuple[str, ...]:
 @contextmanager
 def _migrator(owner_dsn: str, schemas: Sequence[str]) -> Iterator[tuple[Any, Any]]:
     """The migration tool on its own connection, and the migrations of `schemas`; refuses a newer database."""
-    from yoyo import get_backend, read_migrations  # noqa: PLC0415 - only `up` and `check` migrate
+    from yoyo import get_backend, read_migrations  # only `up` migrates
 
     backend = get_backend(_yoyo_url(owner_dsn))
     try:
         backend.ensure_internal_schema_updated()
-        _refuse_newer(backend)
+        _refuse_newer(_applied_ids(backend))
         yield (
             backend,
             read_migrations(*(str(MIGRATIONS / schema) for schema in schemas if (MIGRATIONS / schema).is_dir())),
         )
+    except psycopg.Error as error:  # the tool lets the driver's errors through
+        verdict = judge(error, broken=backend.connection.closed)
+        raise fault_from(error, verdict) or error from error
     finally:
         backend.connection.close()
 
 
-def _refuse_newer(backend: Any) -> None:
+def _refuse_newer(applied: set[str]) -> None:
     known = {path.stem for path in MIGRATIONS.glob("*/*.sql")}
-    newer = sorted(_applied_ids(backend) - known)
+    newer = sorted(applied - known)
     if newer:
         raise FatalFault(
             f"the database is newer than this code: it has migrations {', '.join(newer)}; start the version that made it,"
@@ -210,13 +220,25 @@ def _grant(connection: Connection, schemas: Sequence[str]) -> None:
             run("grant usage on schema control to {r}", r=role)
             run("grant select on all tables in schema control to {r}", r=role)
     for reader in (OPERATOR, REPORTER):
-        run("grant pg_read_all_data to {r}", r=reader)
-        run("grant pg_read_all_stats to {r}", r=reader)
+        for schema in schemas:
+            run("grant usage on schema {s} to {r}", s=schema, r=reader)
+            run("grant select on all tables in schema {s} to {r}", s=schema, r=reader)
+        if _may_pass_on(connection, "pg_read_all_stats"):  # somebody else's server: then only its own sessions are seen
+            run("grant pg_read_all_stats to {r}", r=reader)
     if "control" in schemas:
         run("grant insert, update on all tables in schema control to {r}", r=OPERATOR)
     if "reporter" in schemas:
         run("grant usage on schema reporter to {r}", r=REPORTER)
         run("grant select, insert, update, delete on all tables in schema reporter to {r}", r=REPORTER)
+
+
+def _may_pass_on(connection: Connection, role: str) -> bool:
+    """Whether the owner may grant a predefined role; a superuser always may."""
+    found = connection.execute(
+        "select rolsuper or pg_has_role(oid, %s, 'MEMBER WITH ADMIN OPTION') from pg_roles where rolname = current_user",
+        (role,),
+    ).fetchone()
+    return bool(found and found[0])
 
 
 def with_database(dsn: str, name: str) -> str:

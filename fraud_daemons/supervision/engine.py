@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 
 from fraud_daemons.clock import Clock, iso
@@ -23,12 +23,17 @@ from fraud_daemons.supervision.waiting import Tell, operator_name, wait_until
 ENGINE_START_SECONDS_MAX = 15.0
 _FOLDERS = ("beats", "locks", "logs", "worlds", "runs")
 
+Refusal = Callable[[], str | None]
+"""Asks a service whether it does its job: None, or what it said."""
+
 _started: list[subprocess.Popen[bytes]] = []  # daemons we began; kept so that a zombie is reaped and no warning printed
 
 
 def make_folders(run_dir: Path) -> None:
     """The run directory and what every part expects in it, private to their owner."""
     run_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
+    if run_dir.stat().st_mode & 0o066:  # made by hand, or by `world make` before the first up
+        run_dir.chmod(0o700)
     for name in _FOLDERS:
         (run_dir / name).mkdir(mode=0o700, exist_ok=True)
 
@@ -114,6 +119,27 @@ def _start_engine(deployment: Deployment, client: SupervisorClient, clock: Clock
         )
 
 
+def await_outside(outside: Mapping[str, Refusal], *, tell: Tell, deadline: float, clock: Clock) -> Blocker | None:
+    """Wait until every part of the substrate that is not ours does its job; the one that does not, or None.
+
+    Raises what a refusal raises: ConfigurationError when no waiting can help.
+    """
+    for name, refusal in outside.items():
+        said = refusal()
+        if said is None:
+            continue
+        tell(f"waiting for {name}: {said}")
+
+        def serves(refusal: Refusal = refusal) -> bool:
+            nonlocal said
+            said = refusal()
+            return said is None
+
+        if not wait_until(serves, deadline, clock):
+            return Blocker(name, "not serving", said)
+    return None
+
+
 def start_substrate(
     deployment: Deployment, client: SupervisorClient, *, operator: str | None, tell: Tell, deadline: float, clock: Clock
 ) -> Blocker | None:
@@ -131,12 +157,18 @@ def start_substrate(
         def serves(name: str = name) -> bool:
             nonlocal refusal
             refusal = service.refusal(deployment, name)
-            return refusal is None
+            return refusal is None or _for_good(refusal)
 
-        if not wait_until(serves, deadline, clock):
+        wait_until(serves, deadline, clock)
+        if refusal is not None:
             return Blocker(name, "not serving", refusal, last_lines(deployment.crash_log(name)))
         service.settle(deployment, name)
     return None
+
+
+def _for_good(refusal: str) -> bool:
+    """Whether a service of our own refuses what it was started with: somebody changed secrets.json or the data."""
+    return any(words in refusal for words in ("password authentication failed", "SignatureDoesNotMatch"))
 
 
 def alive(pid: int) -> bool:

@@ -97,24 +97,28 @@ def _take_lock(path: str) -> None:
     descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     deadline = time.monotonic() + LOCK_WAIT_SECONDS_MAX
     told = False
-    while True:
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            break
-        except BlockingIOError:
-            holder = os.pread(descriptor, 32, 0).decode(errors="replace").strip() or "unknown"
-            if not told:
-                print(f"waiting for {path}, held by pid {holder}", file=sys.stderr, flush=True)
-                told = True
-            if time.monotonic() > deadline:
-                _leave(
-                    EXIT_LOCKED,
-                    f"{path} is still held by pid {holder} after {LOCK_WAIT_SECONDS_MAX:g} s; not starting a second copy",
-                )
-            time.sleep(LOCK_POLL_SECONDS)
+    while not _locked(descriptor):
+        holder = os.pread(descriptor, 32, 0).decode(errors="replace").strip() or "unknown"
+        if not told:
+            print(f"waiting for {path}, held by pid {holder}", file=sys.stderr, flush=True)
+            told = True
+        if time.monotonic() > deadline:
+            _leave(
+                EXIT_LOCKED,
+                f"{path} is still held by pid {holder} after {LOCK_WAIT_SECONDS_MAX:g} s; not starting a second copy",
+            )
+        time.sleep(LOCK_POLL_SECONDS)
     os.ftruncate(descriptor, 0)
     os.pwrite(descriptor, str(os.getpid()).encode(), 0)
     os.set_inheritable(descriptor, True)
+
+
+def _locked(descriptor: int) -> bool:
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
 
 
 def _leave(code: int, message: str) -> None:

@@ -6,7 +6,7 @@ run directory: each holds the same lock. Provisioning (database, roles, migratio
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -15,7 +15,15 @@ from fraud_daemons.status.picture import PlatformPicture
 from fraud_daemons.supervision import overview
 from fraud_daemons.supervision.client import SupervisorAbsent, SupervisorClient, SupervisorSilent
 from fraud_daemons.supervision.deployment import Deployment
-from fraud_daemons.supervision.engine import alive, ensure_engine, make_folders, named, start_substrate
+from fraud_daemons.supervision.engine import (
+    Refusal,
+    alive,
+    await_outside,
+    ensure_engine,
+    make_folders,
+    named,
+    start_substrate,
+)
 from fraud_daemons.supervision.substrate import service
 from fraud_daemons.supervision.survivors import end_survivors
 from fraud_daemons.supervision.turn import Blocker, Turn
@@ -57,6 +65,7 @@ def up(
     deployment: Deployment,
     *,
     provision: Callable[[Any], object] | None = None,
+    outside: Mapping[str, Refusal] | None = None,
     targets: Sequence[str] = (),
     wait: bool = True,
     timeout_seconds: float = UP_SECONDS_MAX,
@@ -66,6 +75,7 @@ def up(
 ) -> UpResult:
     """Bring up supervisord, the substrate and the packs, in order; harmless when already up.
 
+    `outside`: the parts of the substrate that the profile brings itself, each with its refusal; they are waited for first.
     Raises ConfigurationError for what no waiting can heal, CommandError when the supervisor cannot be reached.
     """
     clock = clock or SystemClock()
@@ -74,8 +84,10 @@ def up(
     make_folders(deployment.run_dir)
     with one_at_a_time(deployment.run_dir, clock):
         client = SupervisorClient(deployment.profile.socket_path)
-        reaped, already, changed = ensure_engine(deployment, client, tell=tell, clock=clock)
         deadline = begun + timeout_seconds
+        if blocker := await_outside(outside or {}, tell=tell, deadline=deadline, clock=clock):
+            return UpResult(False, False, clock.monotonic() - begun, (blocker,))
+        reaped, already, changed = ensure_engine(deployment, client, tell=tell, clock=clock)
         blocker = start_substrate(deployment, client, operator=operator, tell=tell, deadline=deadline, clock=clock)
         if blocker:
             return UpResult(False, already, clock.monotonic() - begun, (blocker,), reaped, changed)
