@@ -20,6 +20,7 @@ PROBE_INTERVAL_SECONDS = 1.0
 PROBE_TIMEOUT_SECONDS = 3.0
 CONNECTIONS_MAX = 200
 DRAIN_SECONDS = 5.0
+CLOSE_SECONDS = 1.0
 
 WsgiApp = Callable[[dict[str, Any], Callable[..., Any]], Iterable[bytes]]
 
@@ -39,6 +40,8 @@ class HttpService(PlainActivity):
         self._health_path = health_path
         self._server: Any = None
         self._thread: threading.Thread | None = None
+        self._sockets: dict[int, Any] = {}
+        """The server's own map: its port, its wake-up and its connections."""
 
     def step(self) -> Outcome:
         if self._server is None:
@@ -51,10 +54,21 @@ class HttpService(PlainActivity):
         return len(self._server.task_dispatcher.queue) if self._server is not None else 0
 
     def close(self) -> None:
-        """Stop taking connections, let requests in hand finish."""
-        if self._server is not None:
-            self._server.task_dispatcher.shutdown(cancel_pending=False, timeout=DRAIN_SECONDS)
-            self._server.close()
+        """Let requests in hand finish, then close the port and every connection that has nothing left to say."""
+        if self._server is None:
+            return
+        self._server.task_dispatcher.shutdown(cancel_pending=False, timeout=DRAIN_SECONDS)
+        closed = threading.Event()
+
+        def finish() -> None:
+            for socket in list(self._sockets.values()):
+                if not getattr(socket, "total_outbufs_len", 0):
+                    socket.close()
+            closed.set()
+
+        # on the server's own thread: closing a descriptor under its select would be an error there
+        self._server.trigger.pull_trigger(finish)
+        closed.wait(CLOSE_SECONDS)
 
     def _open(self) -> None:
         from waitress.server import create_server
@@ -62,6 +76,7 @@ class HttpService(PlainActivity):
         try:
             self._server = create_server(
                 self._app,
+                map=self._sockets,
                 host=self._host,
                 port=self._port,
                 threads=self._threads,

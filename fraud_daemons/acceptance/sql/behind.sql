@@ -7,6 +7,8 @@ select stage, what, records from (
   where h.next_position > c."position"
   group by 1, 2
   union all
+  select 'world_stream_producer', 'streams not ended', count(*) from wsp.streams where state in ('WAITING', 'RUNNING')
+  union all
   select 'ingestion_gate', family || ' objects', count(*) from ig.segments where state = 'INTENT' group by family
   union all
   select 'decision_log_audit', family || ' objects', count(*) from dla.segments where state = 'INTENT' group by family

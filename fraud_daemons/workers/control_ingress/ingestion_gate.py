@@ -12,8 +12,10 @@ another server than the bus: admission and append would be two commits, and the 
 
 from __future__ import annotations
 
+from fraud_daemons.config.dsns import PLATFORM_DSN
 from fraud_daemons.errors import ConfigurationError
 from fraud_daemons.runtime.activity import Activity
+from fraud_daemons.runtime.database import Database
 from fraud_daemons.runtime.service import HttpService
 from fraud_daemons.runtime.worker import Worker, WorkerContext
 from fraud_daemons.workers.control_ingress._gate_app import GateApp
@@ -52,7 +54,7 @@ def build(context: WorkerContext) -> list[Activity]:
             source="ingestion_gate",
         )
     get, database = context.profile.get, context.database
-    runs_database = context.database_of("PLATFORM_DSN")
+    runs_database = _database_of(context, PLATFORM_DSN)
     currency = get("decision.currency")
     intake = Intake(
         database=database, runs_database=runs_database, bus=context.bus, clock=context.clock, currency=currency
@@ -62,7 +64,7 @@ def build(context: WorkerContext) -> list[Activity]:
         intake=intake,
         transactions=Transactions(intake=intake, runs_database=runs_database, currency=currency),
         decisions=Decisions(
-            context.database_of("DF_REPLAY_DSN"),
+            _database_of(context, "DF_REPLAY_DSN"),
             context.clock,
             waiters_max=max(1, get("gate.threads") - THREADS_KEPT_FREE),
             wait_ms_max=get("gate.wait_ms_max"),
@@ -88,11 +90,24 @@ def build(context: WorkerContext) -> list[Activity]:
     ]
 
 
+def _database_of(context: WorkerContext, name: str) -> Database:
+    """Another component's database. On the same DSN it is ours: one connection per thread, not one per name."""
+    dsns = context.profile.dsns
+    default = dsns.get(PLATFORM_DSN)
+    same = (dsns.get(name) or default) == (dsns.get(context.worker.dsn) or default)
+    return context.database if same else context.database_of(name)
+
+
 WORKER = Worker(
     name="ingestion_gate",
     schema="ig",
     dsn="IG_ADMISSION_DSN",
     build=build,
     publishes=(*RECEIPT_TOPICS, QUARANTINE_TOPIC),
-    equations=("sent_equals_admitted_plus_quarantined", "admitted_equals_receipts", "quarantined_equals_records"),
+    equations=(
+        "sent_equals_admitted_plus_quarantined",
+        "admitted_equals_published",
+        "admitted_equals_receipts",
+        "quarantined_equals_quarantine_objects",
+    ),
 )

@@ -318,5 +318,5 @@ WORKER = Worker(
     dsn="WSP_CHECKPOINT_DSN",
     build=build,
     consumes=("control",),
-    equations=("world_slice_equals_journal", "sent_equals_admitted_plus_quarantined"),
+    equations=("world_slice_equals_sent", "sent_equals_admitted_plus_quarantined"),
 )
