@@ -110,7 +110,7 @@ def earlier(connection: Connection, keys: Iterable[FlowKey]) -> dict[FlowKey, Ea
 def set_aside(connection: Connection, *, limit: int) -> list[Record]:
     """Bound records in the feature plane's dead letters that are still undecided; letters of another server are not seen."""
     rows = connection.execute(load(_SQL, "decisions_set_aside.sql"), {"limit": limit})
-    return [Record(*row[:6], bytes(row[6]), row[7]) for row in rows]
+    return [Record(*row) for row in rows]
 
 
 def keep_late_features(connection: Connection, met: Sequence[NewDecision], *, at: datetime) -> None:
