@@ -112,12 +112,7 @@ def anchor(connection: Connection, run: str, flow_id: str) -> Row | None:
 
 def binding(connection: Connection, run: str, flow_id: str) -> Row | None:
     """How the flow left the context store."""
-    return _one(
-        connection,
-        "select scenario_run_id, event_id, occurred_at, source_seq, context_status, release_rule, frame_key, sources,"
-        " bound_at from csfb.bindings where platform_run_id = %(run)s and flow_id = %(flow)s",
-        {"run": run, "flow": flow_id},
-    )
+    return _one(connection, load(_SQL, "traces_binding.sql"), {"run": run, "flow": flow_id})
 
 
 def snapshot(connection: Connection, run: str, flow_id: str) -> Row | None:
