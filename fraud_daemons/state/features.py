@@ -10,7 +10,7 @@ from typing import Any, Final, NamedTuple
 from fraud_daemons.domain.features import Row
 from fraud_daemons.postgres_runtime.connector import Connection
 from fraud_daemons.postgres_runtime.statements import load
-from fraud_daemons.state.arrays import Table, columns, copy_in
+from fraud_daemons.state.arrays import Table, columns, copy_in, execute_sized
 
 _SQL: Final = "fraud_daemons.state.sql"
 
@@ -153,7 +153,8 @@ def present(connection: Connection, events: Sequence[EntityEvent]) -> set[Entity
     """Which of these events stand in the table; asked only for those whose place in a window is taken."""
     if not events:
         return set()
-    rows = connection.execute(
+    rows = execute_sized(
+        connection.cursor(),
         "select e.platform_run_id, e.entity, e.occurred_at_microseconds, e.source_seq, e.flow_key, w.amount_minor"
         " from unnest(%b::text[], %b::text[], %b::bigint[], %b::bigint[], %b::bigint[], %b::bigint[])"
         " as w(platform_run_id, entity, occurred_at_microseconds, source_seq, flow_key, amount_minor)"
@@ -171,7 +172,8 @@ def put_events(connection: Connection, events: Sequence[EntityEvent]) -> None:
 def prune(connection: Connection, horizons: Mapping[EntityKey, int]) -> None:
     """Drop rows of these entities at or before their horizon, in event time."""
     if horizons:
-        connection.execute(
+        execute_sized(
+            connection.cursor(),
             "delete from ofp.entity_events e using unnest(%b::text[], %b::text[], %b::bigint[])"
             " as u(platform_run_id, entity, horizon) where e.platform_run_id = u.platform_run_id and e.entity = u.entity"
             " and e.occurred_at_microseconds <= u.horizon",
@@ -183,9 +185,10 @@ def known_flows(connection: Connection, flows: Sequence[FlowKey]) -> dict[FlowKe
     """Which of these flows were given a vector, with the hash of the record it was given for."""
     if not flows:
         return {}
-    rows = connection.execute(
-        "select s.platform_run_id, s.flow_id, s.payload_hash from unnest(%b::text[], %b::text[])"
-        " as w(platform_run_id, flow_id) join ofp.snapshots s using (platform_run_id, flow_id)",
+    rows = connection.cursor(binary=True).execute(
+        "select w.platform_run_id, w.flow_id, s.payload_hash from unnest(%b::text[], %b::text[])"
+        " as w(platform_run_id, flow_id) cross join lateral (select payload_hash from ofp.snapshots"
+        " where platform_run_id = w.platform_run_id and flow_id = w.flow_id limit 1) s",
         columns(flows),
     )
     return {(run, flow_id): digest for run, flow_id, digest in rows}

@@ -1,5 +1,7 @@
 -- The flows that a batch touches, and of each world the first that may leave, in its total order up to its traffic mark:
 -- each with its traffic (waiting), its binding (left) and its anchor, whatever of these is here. One row per flow.
+-- `limit 1` makes each of these a look-up by key: joined plainly, a plan made while the tables were small scans them whole
+-- (110 ms instead of 10 at 200,000 rows), until somebody analyses them.
 with touched as (
   select platform_run_id, flow_id
   from unnest(%(touched_runs)b::text[], %(touched_flows)b::text[]) as t(platform_run_id, flow_id)
@@ -26,7 +28,13 @@ select w.platform_run_id, w.flow_id, b.payload_hash,
        a.scenario_run_id, a.frame_key,
        a.event_id, a.payload_hash, a."partition", a."position", a.appended_at, a.body
 from wanted w
-left join csfb.bindings b on b.platform_run_id = w.platform_run_id and b.flow_id = w.flow_id
-left join csfb.pending p on p.platform_run_id = w.platform_run_id and p.flow_id = w.flow_id
-left join csfb.anchors a on a.platform_run_id = w.platform_run_id and a.flow_id = w.flow_id
+left join lateral (
+  select * from csfb.bindings where platform_run_id = w.platform_run_id and flow_id = w.flow_id limit 1
+) b on true
+left join lateral (
+  select * from csfb.pending where platform_run_id = w.platform_run_id and flow_id = w.flow_id limit 1
+) p on true
+left join lateral (
+  select * from csfb.anchors where platform_run_id = w.platform_run_id and flow_id = w.flow_id limit 1
+) a on true
 where b.flow_id is not null or p.flow_id is not null or a.flow_id is not null
