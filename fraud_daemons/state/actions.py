@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, NamedTuple
 
-from fraud_daemons.bus.port import Record
 from fraud_daemons.postgres_runtime.connector import Connection
 from fraud_daemons.postgres_runtime.statements import load
+from fraud_daemons.state.source_record import SourceRecord
 
 _SQL = "fraud_daemons.state.sql"
 
@@ -27,7 +27,7 @@ class NewIntent:
     """An intent as it came, and what is to become of it: `PENDING` waits for a call, `DONE` has ended here."""
 
     intent: Mapping[str, Any]
-    record: Record
+    record: SourceRecord
     content_hash: str
     executor: str
     state: str

@@ -11,10 +11,10 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, NamedTuple
 
-from fraud_daemons.bus.port import Record
 from fraud_daemons.domain.audit import chain_id
 from fraud_daemons.postgres_runtime.connector import Connection
 from fraud_daemons.postgres_runtime.statements import load
+from fraud_daemons.state.source_record import SourceRecord
 
 _SQL = "fraud_daemons.state.sql"
 
@@ -56,7 +56,7 @@ class Progress:
 class Met:
     """A record whose id is known already, and in short what it says, to tell a repeat from an anomaly."""
 
-    record: Record
+    record: SourceRecord
     record_id: str
     content: str
 

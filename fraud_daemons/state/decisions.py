@@ -9,11 +9,11 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, NamedTuple
 
-from fraud_daemons.bus.port import Record
 from fraud_daemons.domain.policy import Policy
 from fraud_daemons.domain.posture import Posture
 from fraud_daemons.postgres_runtime.connector import Connection
 from fraud_daemons.postgres_runtime.statements import load
+from fraud_daemons.state.source_record import SourceRecord
 
 _SQL = "fraud_daemons.state.sql"
 
@@ -31,7 +31,7 @@ class NewDecision:
 
     decision: Mapping[str, Any]
     body: bytes
-    made_from: Record
+    made_from: SourceRecord
     snapshot_hash: str | None = None
     """Of the vector that came with the record, used or not."""
 
@@ -107,10 +107,10 @@ def earlier(connection: Connection, keys: Iterable[FlowKey]) -> dict[FlowKey, Ea
     return {FlowKey(row[0], row[1]): Earlier(row[2], row[3], row[4], row[5], (row[6], row[7], row[8])) for row in rows}
 
 
-def set_aside(connection: Connection, *, limit: int) -> list[Record]:
-    """Bound records in the feature plane's dead letters that are still undecided; letters of another server are not seen."""
+def set_aside(connection: Connection, *, limit: int) -> list[tuple[Any, ...]]:
+    """Fields of the bound records in the feature plane's dead letters that are still undecided; letters of another server are not seen."""
     rows = connection.execute(load(_SQL, "decisions_set_aside.sql"), {"limit": limit})
-    return [Record(*row) for row in rows]
+    return list(rows)
 
 
 def keep_late_features(connection: Connection, met: Sequence[NewDecision], *, at: datetime) -> None:

@@ -66,7 +66,7 @@ class DecisionFabric:
         posture = self._posture or postures.in_force(unit.connection)
         flows = [_parsed(record) for record in records]
         if not records:
-            waiting = decisions.set_aside(unit.connection, limit=GAP_RECORDS_MAX)
+            waiting = [Record(*row) for row in decisions.set_aside(unit.connection, limit=GAP_RECORDS_MAX)]
             candidates = list(self._whole(waiting, unit, posture))
         elif allows_features(posture.mode):
             candidates = self._with_gaps(records, flows, unit, posture)
