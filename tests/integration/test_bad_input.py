@@ -1,0 +1,339 @@
+"""Wrong settings, files, ports and credentials: each has a clear answer, from the command that meets it.
+
+The first half needs nothing that runs; the second shares one small real platform and damages it in turn.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import psycopg
+import pytest
+
+from fraud_daemons.cli import main as command_line
+from fraud_daemons.errors import ExitCode
+from fraud_daemons.supervision.survivors import find_survivors
+from tests.system.platform_under_test import COMMAND, ROOT, PlatformUnderTest, wait_until
+
+pytestmark = pytest.mark.xdist_group("bad_input")
+PACKS = "case_labels,obs_gov"
+
+
+@pytest.fixture
+def project(short_dir: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A copy of the repository's packs and profile whose run directory is private to the test."""
+    for folder in ("packs", "config"):
+        shutil.copytree(ROOT / folder, short_dir / folder)
+    for name in [name for name in os.environ if name.startswith(("PLATFORM", "AWS_"))]:
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("PLATFORM_GATE_PORT", "0")
+    monkeypatch.chdir(short_dir)
+    return short_dir
+
+
+def _refused(capsys: pytest.CaptureFixture[str], *words: str, code: int = ExitCode.CONFIGURATION) -> str:
+    """What `platform WORDS…` says on stderr when it leaves with `code`; never a traceback."""
+    capsys.readouterr()
+    assert command_line.run(list(words)) == code
+    said = capsys.readouterr()
+    assert "Traceback" not in said.err
+    assert "a bug in the platform" not in said.err
+    return said.err
+
+
+def _checks(capsys: pytest.CaptureFixture[str], *, code: int) -> dict[str, dict[str, Any]]:
+    capsys.readouterr()
+    assert command_line.run(["check", "--json"]) == code
+    return {check["check"]: check for check in json.loads(capsys.readouterr().out)["checks"]}
+
+
+@pytest.mark.parametrize("command", ["check", "up", "status"])
+def test_a_profile_with_five_mistakes(project: Path, capsys, command: str) -> None:
+    """All five are reported together, each with its setting and what would be right; nothing is started."""
+    text = (
+        "[gate]\nthreads = 99\n[bus]\npartitions = 'many'\n[decision]\ncurrency = 'usd'\n[nonsense]\na = 1\n"
+        "[database.dsns]\nDF_REPLAY_DSN = 'host=elsewhere'\n"
+    )
+    (project / "config/profiles/local_parity.toml").write_text(text)
+    said = _refused(capsys, command)
+    assert "5 problems" in said
+    for words in ("gate.threads = 99: must be between 1 and 32", "bus.partitions = 'many': must be a whole number",
+                  "decision.currency = 'usd'", "nonsense.a: no such setting", "DF_* commit together"):  # fmt: skip
+        assert words in said
+    assert not (project / ".run").exists()
+
+
+def test_a_profile_and_a_pack_at_once(project: Path, capsys) -> None:
+    """check names the mistakes of the profile and of the pack files in one answer."""
+    (project / "config/profiles/local_parity.toml").write_text("[gate]\nthreads = 99\n")
+    (project / "packs/odd.toml").write_text("workers = ['ghost']\n")
+    said = _refused(capsys, "check")
+    assert "gate.threads" in said
+    assert "ghost" in said
+
+
+@pytest.mark.parametrize("command", ["check", "up", "status"])
+def test_a_pack_naming_a_worker_that_does_not_exist(project: Path, capsys, command: str) -> None:
+    """The pack, the worker and the file it would be are named; exit code 78."""
+    (project / "packs/obs_gov.toml").write_text("workers = ['run_reporter', 'ghost']\n")
+    said = _refused(capsys, command)
+    assert "packs/obs_gov.toml: there is no worker 'ghost'" in said
+    assert "fraud_daemons/workers/obs_gov/ghost.py" in said
+
+
+@pytest.mark.parametrize("command", ["check", "up"])
+def test_a_run_directory_too_long_for_a_socket(project: Path, capsys, command: str, monkeypatch) -> None:
+    """The path, its length, what fits and the setting to change are named before anything is made."""
+    folder = project / ("x" * 90)
+    monkeypatch.setenv("PLATFORM_PROFILE_RUN_DIR", str(folder))
+    said = _refused(capsys, command)
+    assert re.search(r"socket path \S+ has \d+ bytes, 95 fit", said)
+    assert "PLATFORM_PROFILE_RUN_DIR" in said
+    assert not folder.exists()
+
+
+def test_a_port_in_use(project: Path, capsys, monkeypatch) -> None:
+    """check and up name the port, its setting and the process that holds it."""
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        monkeypatch.setenv("PLATFORM_GATE_PORT", str(port))
+        wanted = f"gate.port = {port}: in use by pid {os.getpid()}"
+        assert wanted in _refused(capsys, "up")
+        problems = [check["problem"] for check in _checks(capsys, code=ExitCode.NO).values() if check["problem"]]
+        assert len(problems) == 1
+        assert wanted in problems[0]
+    assert find_survivors(project / ".run/local_parity") == []
+
+
+def test_a_cluster_of_another_major_version(project: Path, capsys) -> None:
+    """up and check refuse it with the way out, and leave the data alone."""
+    data = project / ".run/local_parity/postgres"
+    data.mkdir(parents=True)
+    (data / "PG_VERSION").write_text("16\n")
+    said = _refused(capsys, "up")
+    assert "was made by PostgreSQL 16, this platform runs 18" in said
+    assert "pg_dumpall" in said
+    checks = _checks(capsys, code=ExitCode.NO)
+    assert "pg_dumpall" in checks["substrate"]["problem"]
+    assert [path.name for path in data.iterdir()] == ["PG_VERSION"]
+
+
+def test_secrets_readable_by_others(project: Path, capsys) -> None:
+    """A secrets file that others may read is refused by up and named by check, with the command that mends it."""
+    path = project / ".run/local_parity/secrets.json"
+    path.parent.mkdir(parents=True, mode=0o700)
+    path.write_text("{}")
+    path.chmod(0o644)
+    assert f"{path} is readable by others; run: chmod 600 {path}" in _refused(capsys, "up")
+    assert "readable by others" in _checks(capsys, code=ExitCode.NO)["secrets"]["problem"]
+
+
+@pytest.mark.parametrize("words", [["start"], ["stop", "obs_gov"], ["restart", "run_reporter"], ["resume", "--all"]])
+def test_not_running(project: Path, capsys, words: list[str]) -> None:
+    """Commands that need a running platform say in one line that it is not, and how to start it: exit code 3."""
+    said = _refused(capsys, *words, code=ExitCode.NOT_RUNNING)
+    assert said.strip().endswith("run: platform up")
+    assert said.count("\n") == 1
+
+
+def test_check_of_a_platform_that_is_down(project: Path, capsys) -> None:
+    """What needs a running substrate is said to be not checked, and the answer is still good."""
+    checks = _checks(capsys, code=ExitCode.GOOD)
+    skipped = {what for what, check in checks.items() if check["not_checked"] == "substrate is down"}
+    assert {"migrations", "topics"} < skipped
+    assert all(checks[what]["ok"] is None for what in skipped)
+
+
+def test_dsns_that_lead_elsewhere_or_nowhere(project: Path, capsys, monkeypatch) -> None:
+    """A bus on another server is refused as not yet possible, a malformed DSN without quoting it; both at once."""
+    monkeypatch.setenv("EVENT_BUS_DSN", "postgresql://user:hush@127.0.0.1:1/bus")
+    monkeypatch.setenv("DLA_INDEX_DSN", "hush@@ this is no dsn")
+    checks = _checks(capsys, code=ExitCode.NO)
+    assert "not yet possible" in checks["EVENT_BUS_DSN"]["problem"]
+    assert "not a libpq connection string" in checks["DLA_INDEX_DSN"]["problem"]
+    assert "hush" not in json.dumps(checks)
+
+
+def test_a_pool_budget_that_does_not_fit(project: Path, capsys, monkeypatch) -> None:
+    """The sum of all connections and the reserve is compared with what the server allows, with the setting to change."""
+    monkeypatch.setenv("PLATFORM_DATABASE_CONNECTIONS_MAX", "20")
+    (problem,) = [c["problem"] for c in _checks(capsys, code=ExitCode.NO).values() if c["problem"]]
+    assert "database.connections_max above" in problem
+
+
+@pytest.mark.parametrize(
+    ("dsn", "reason"),
+    [
+        ("host=127.0.0.1 port=1 user=u password=hush dbname=d", "postgres: refused"),
+        ("{server} dbname=postgres user=fp_owner password=hush", "postgres: 28P01"),
+        ("{server} dbname=nowhere user=fp_owner password={password}", "postgres: 3D000"),
+        ("{server} dbname=postgres user=full password={password}", "postgres: 53300"),
+    ],
+)
+def test_a_dsn_that_cannot_be_used(project: Path, capsys, monkeypatch, postgres_server, dsn: str, reason: str) -> None:
+    """check tells refused, wrong password, missing database and too many connections apart, and shows no password."""
+    with psycopg.connect(postgres_server.dsn(), autocommit=True) as connection:
+        connection.execute("drop role if exists full")
+        connection.execute(f"create role full login connection limit 0 password '{postgres_server.password}'")
+    given = dsn.format(server=f"host={postgres_server.directory}/pg port=5432", password=postgres_server.password)
+    monkeypatch.setenv("PLATFORM_DSN", given)
+    checks = _checks(capsys, code=ExitCode.NO)
+    assert checks["PLATFORM_DSN"]["problem"].startswith(reason)
+    assert "hush" not in json.dumps(checks)
+    assert postgres_server.password not in json.dumps(checks)
+
+
+# --- one small real platform, damaged in turn; the order of these tests does not matter
+
+
+@pytest.fixture(scope="module")
+def small() -> Iterator[PlatformUnderTest]:
+    """A running platform of two packs on its own substrate."""
+    folder = Path(tempfile.mkdtemp(prefix="fp", dir="/tmp"))
+    platform = PlatformUnderTest(folder / "run", environment={"PLATFORM_PROFILE_PACKS": PACKS})
+    try:
+        platform.up()
+        yield platform
+    finally:
+        platform.call("down")
+        platform.kill_what_is_left()
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _owner(platform: PlatformUnderTest) -> psycopg.Connection[Any]:
+    return psycopg.connect(platform.dsn(), autocommit=True)
+
+
+def _rewrite_secret(platform: PlatformUnderTest, family: str, name: str, value: str) -> str:
+    """Put another secret in place; returns the old one."""
+    path = platform.run_dir / "secrets.json"
+    content = json.loads(path.read_text())
+    old = str(content[family][name])
+    content[family][name] = value
+    path.write_text(json.dumps(content))
+    return old
+
+
+def test_a_database_newer_than_the_code(small: PlatformUnderTest) -> None:
+    """up refuses a database with a migration it does not know, with the way out; check says the same; nothing changes."""
+    with _owner(small) as connection:
+        connection.execute(
+            "insert into _yoyo_migration (migration_hash, migration_id, applied_at_utc) values ('f', 'zz_9999_future', now())"
+        )
+        try:
+            refused = small.call("up")
+            checked = small.say("check", codes=(ExitCode.NO,))
+        finally:
+            connection.execute("delete from _yoyo_migration where migration_id = 'zz_9999_future'")
+    assert refused.returncode == ExitCode.CONFIGURATION
+    assert "newer than this code: it has migrations zz_9999_future" in refused.stderr
+    assert "start the version that made it, or restore a backup" in refused.stderr
+    (problem,) = [check["problem"] for check in checked["checks"] if check["problem"]]
+    assert "zz_9999_future" in problem
+    small.up()
+
+
+def test_a_password_that_never_worked(small: PlatformUnderTest) -> None:
+    """A restarted worker whose password is wrong waits out the grace, then is held with 28P01; put right, resume starts it."""
+    old = _rewrite_secret(small, "postgres", "fp_case_trigger", "wrong")
+    try:
+        answer = small.say("restart", "case_trigger", "--timeout", "40", codes=(ExitCode.NO,))
+        worker = small.workers()["case_trigger"]
+    finally:
+        _rewrite_secret(small, "postgres", "fp_case_trigger", old)
+    assert worker["status"] == "held"
+    assert re.match(r"config: postgres: 28P01\b", worker["reason"])
+    (blocker,) = answer["blocking"]
+    assert "28P01" in blocker["reason"]
+    assert small.say("resume", "case_trigger")["ready"]
+
+
+def test_an_owner_password_that_is_wrong(small: PlatformUnderTest) -> None:
+    """up says at once that our own server refuses the password instead of waiting out its deadline."""
+    old = _rewrite_secret(small, "postgres", "fp_owner", "wrong")
+    try:
+        refused = small.call("up", "--timeout", "60", timeout=30)
+        checked = small.call("check")
+    finally:
+        _rewrite_secret(small, "postgres", "fp_owner", old)
+    assert refused.returncode == ExitCode.NO
+    assert "password authentication failed" in refused.stderr
+    assert checked.returncode == ExitCode.NO
+    assert "28P01" in checked.stdout
+
+
+def test_a_bucket_that_refuses(small: PlatformUnderTest) -> None:
+    """With a wrong key the worker waits and shows the S3 code, check says it too; put right, the same work goes on."""
+    small.new_run()
+    old = _rewrite_secret(small, "objectstore", "writer_secret_key", "wrong")
+    asking = None
+    try:
+        checked = small.call("check")
+        small.say("restart", "run_reporter")
+        asking = subprocess.Popen(
+            [str(COMMAND), "report", "--json"], cwd=ROOT, env=small.environment, stdout=subprocess.DEVNULL
+        )
+        reason = wait_until(
+            lambda: (w := small.workers()["run_reporter"])["status"] == "running waiting" and w["reason"],
+            seconds=30,
+            what="the reporter waiting for the store",
+        )
+    finally:
+        _rewrite_secret(small, "objectstore", "writer_secret_key", old)
+    assert checked.returncode == ExitCode.NO
+    assert "SignatureDoesNotMatch" in checked.stdout
+    assert reason.startswith("object store: SignatureDoesNotMatch")
+    assert asking.wait(60) in (ExitCode.GOOD, ExitCode.NO)
+    assert small.workers()["run_reporter"]["ready"]
+
+
+def test_a_second_copy_by_hand(small: PlatformUnderTest) -> None:
+    """A copy in a terminal says who holds the lock, leaves the other's heartbeat alone, and goes on Ctrl-C."""
+    holder = small.pid("label_store")
+    second = subprocess.Popen(
+        [sys.executable, "-m", "fraud_daemons.cli.main", "worker", "run", "label_store"],
+        cwd=ROOT, env=small.environment, stderr=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    assert second.stderr is not None
+    said = second.stderr.readline()
+    assert f"another copy holds the lock: pid {holder}" in said
+    assert small.workers()["label_store"]["ready"]
+    second.send_signal(signal.SIGINT)
+    assert second.wait(10) == ExitCode.GOOD
+    assert small.pid("label_store") == holder
+
+
+def test_a_worker_in_a_terminal(small: PlatformUnderTest) -> None:
+    """Outside supervisord a worker works like inside, and Ctrl-C drains it: exit code 0, no traceback."""
+    small.say("stop", "label_store")
+    beat = small.run_dir / "beats/label_store.json"
+    alone = subprocess.Popen(
+        [sys.executable, "-m", "fraud_daemons.cli.main", "worker", "run", "label_store"],
+        cwd=ROOT, env=small.environment, stderr=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    try:
+        wait_until(
+            lambda: (b := json.loads(beat.read_text()))["pid"] == alone.pid and b["state"] == "ready",
+            seconds=30,
+            what="the worker in the terminal being ready",
+        )
+    finally:
+        alone.send_signal(signal.SIGINT)
+    _, said = alone.communicate(timeout=15)
+    assert alone.returncode == ExitCode.GOOD
+    assert "Traceback" not in said
+    assert json.loads(beat.read_text())["state"] == "stopping"
+    small.say("start", "label_store")
