@@ -94,19 +94,19 @@ def wait_for_stream(
     database = _database(profile, "WSP_CHECKPOINT_DSN")
     deadline = clock.monotonic() + timeout_seconds
     stop = StopRequest()
-    while True:  # bounded by the deadline
+    stream = None
+    while clock.monotonic() <= deadline:
         stream = _look(database, stream_id)
         if stream is not None and stream.state == "DONE":
             return totals(stream)
         if stream is not None and stream.state == "FAILED":
             raise CommandError(f"stream {stream_id} failed: {stream.reason}")
-        if clock.monotonic() > deadline:
-            raise CommandError(
-                f"stream {stream_id} has not ended after {timeout_seconds:.0f} s ({_standing(profile, stream)});"
-                " see: platform status -v, platform logs world_stream_producer",
-                exit_code=ExitCode.NO,
-            )
         stop.rest(LOOK_EVERY_SECONDS)
+    raise CommandError(
+        f"stream {stream_id} has not ended after {timeout_seconds:.0f} s ({_standing(profile, stream)});"
+        " see: platform status -v, platform logs world_stream_producer",
+        exit_code=ExitCode.NO,
+    )
 
 
 def follow(profile: Profile, stream_id: str, *, timeout_seconds: float, tell: Callable[[str], None]) -> dict[str, Any]:

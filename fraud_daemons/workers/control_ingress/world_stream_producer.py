@@ -138,7 +138,9 @@ class Streamer(PlainActivity):
                 raise TransientFault(trouble, reason=trouble)
             stream = self._begin(stream)
         self._current = self._placed(stream, world)
-        self._log(events.STREAM_STARTED, stream, next_index=stream.next_index, limit=self._current.limit)
+        self._context.log.info(
+            events.STREAM_STARTED, **self._named(stream), next_index=stream.next_index, limit=self._current.limit
+        )
         return self._current
 
     def _open(self, name: str) -> World:
@@ -255,19 +257,23 @@ class Streamer(PlainActivity):
         current.stream = replace(stream, next_index=end, round_end=None, truth_next=truth_next, outputs=outputs)
         if stop_reason is not None:
             self._current = None
-            self._log(events.STREAM_ENDED, current.stream, stop_reason=stop_reason, sent=outputs["traffic"].sent)
+            self._context.log.info(
+                events.STREAM_ENDED,
+                **self._named(current.stream),
+                stop_reason=stop_reason,
+                sent=outputs["traffic"].sent,
+            )
         return Outcome(records=sum(len(entry.event_ids) for entry in journal))
 
     def _give_up(self, stream: Stream, error: ConfigurationError) -> None:
         """A world that is not there or was changed: this stream can never be sent, the next one may."""
         with self._context.database.scope() as connection:
             streams.fail(connection, stream, reason=str(error.problems[0]), at=self._context.clock.now())
-        self._log(events.STREAM_ENDED, stream, stop_reason="failed", reason=error.reason)
+        self._context.log.info(events.STREAM_ENDED, **self._named(stream), stop_reason="failed", reason=error.reason)
 
-    def _log(self, event: str, stream: Stream, **figures: Any) -> None:
-        self._context.log.info(
-            event, stream_id=stream.stream_id, platform_run_id=stream.platform_run_id, world=stream.world, **figures
-        )
+    def _named(self, stream: Stream) -> dict[str, Any]:
+        """How a log line says which stream it is about."""
+        return {"stream_id": stream.stream_id, "platform_run_id": stream.platform_run_id, "world": stream.world}
 
 
 def _journal(ended: _Round, outputs: dict[str, Tally]) -> list[JournalEntry]:
