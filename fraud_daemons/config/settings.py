@@ -27,6 +27,11 @@ def one_of(*allowed: str) -> Check:
     return check
 
 
+def one_partition(value: Any) -> str | None:
+    """Order per terminal holds within one partition only: flows.bound is keyed by card."""
+    return None if value == 1 else "must be 1: more partitions would lose the order of a terminal's transactions"
+
+
 def currency(value: Any) -> str | None:
     """ISO 4217 alphabetic code."""
     ok = len(value) == 3 and value.isalpha() and value.isupper()
@@ -72,7 +77,7 @@ SETTINGS: tuple[Setting, ...] = (
     Setting("objectstore", "port", int, 0, between(0, 55535)),  # 0 = chosen once and kept in ports.json
     Setting("objectstore", "memory_mib", int, 384, between(128, 8192)),
     # --- bus
-    Setting("bus", "partitions", int, 1, between(1, 64)),
+    Setting("bus", "partitions", int, 1, one_partition),
     Setting("bus", "poll_busy_seconds", float, 0.02, between(0.001, 1)),
     Setting("bus", "poll_idle_seconds", float, 0.5, between(0.01, 10)),
     # --- loop

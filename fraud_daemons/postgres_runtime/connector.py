@@ -73,7 +73,8 @@ class ConnectOptions:
             "keepalives_interval": 2,
             "keepalives_count": 3,
             "tcp_user_timeout": 8000,
-            "options": f"{settings} -c TimeZone=UTC",
+            # plans for the values at hand: a generic plan made while a table was empty stays for the session's life
+            "options": f"{settings} -c TimeZone=UTC -c plan_cache_mode=force_custom_plan -c jit=off",
         }
 
 
