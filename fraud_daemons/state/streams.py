@@ -201,8 +201,9 @@ def _write_journal(connection: Connection, stream: Stream, journal: Sequence[Jou
 
 
 def _stream(row: Sequence[Any]) -> Stream:
-    *rest, outputs = row
-    return Stream(*rest, outputs={feed: Tally(**tally) for feed, tally in outputs.items()})
+    stream = Stream(*row)
+    stream.outputs = {feed: Tally(**tally) for feed, tally in row[-1].items()}
+    return stream
 
 
 def _moved(rows: int, stream: Stream) -> None:

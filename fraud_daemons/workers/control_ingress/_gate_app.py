@@ -89,17 +89,15 @@ class GateApp:
             return self._refusal(request, busy("overload", fault.reason, retry_after_seconds=RETRY_AFTER_SECONDS))
         except (TransientFault, FatalFault) as fault:
             return self._refusal(request, away(fault.reason, retry_after_seconds=RETRY_AFTER_SECONDS))
-        except (
-            Exception
-        ) as error:  # a bug in one request must not take the service's thread, nor leave the caller blind
+        except Exception as error:  # a bug in one request: the caller is told, the thread lives on
             self._log.error(events.BUG_MET, activity="http", path=request.path, exc_info=error)
-            refused = Refused(
+            bug = Refused(
                 HTTPStatus.INTERNAL_SERVER_ERROR,
                 "bug",
                 f"a bug in the gate: {type(error).__name__}",
                 fix="nothing of the request was kept; the traceback is in: platform logs ingestion_gate",
             )
-            return refusal_reply(refused)
+            return refusal_reply(bug)
 
     def _refusal(self, request: Request, refused: Refused) -> Reply:
         self._log.info(
