@@ -24,8 +24,8 @@ from fraud_daemons.config.dsns import EVENT_BUS_DSN, PLATFORM_DSN
 from fraud_daemons.config.embedded import embedded_dsn
 from fraud_daemons.config.packs import Pack, load_packs, worker_module
 from fraud_daemons.config.ports import chosen_port
-from fraud_daemons.config.profile import Profile
-from fraud_daemons.config.secrets import read_secrets
+from fraud_daemons.config.profiles import Profile
+from fraud_daemons.config.secrets_file import read_secrets
 from fraud_daemons.domain.envelope import OUTPUTS, TRUTH
 from fraud_daemons.errors import ConfigurationError, ExitCode, FatalFault
 from fraud_daemons.evidence.port import EvidenceStore

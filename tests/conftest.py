@@ -15,10 +15,9 @@ from typing import TYPE_CHECKING
 import pytest
 
 if TYPE_CHECKING:
-    from tests.line import Line
-
     from fraud_daemons.supervision.substrate.objectstore import ObjectStore
     from fraud_daemons.supervision.substrate.postgres import PostgresServer
+    from tests.line import Line
 
 
 @pytest.fixture
@@ -97,10 +96,10 @@ def line(
 ) -> Iterator[Line]:
     """A `Line` (tests/line.py) on a database of its own; the object store starts only when a worker asks for it."""
     import psycopg
-    from tests.line import Line as TheLine
 
     from fraud_daemons.evidence.s3 import S3EvidenceStore, S3Settings
     from fraud_daemons.postgres_runtime.connector import close_thread_connections
+    from tests.line import Line as TheLine
 
     def make_store() -> S3EvidenceStore:
         store = request.getfixturevalue("object_store")

@@ -18,7 +18,7 @@ import structlog
 from fraud_daemons.bus.port import OutRecord, Record
 from fraud_daemons.bus.postgres_log import PostgresBus
 from fraud_daemons.clock import ManualClock
-from fraud_daemons.config.profile import load_profile
+from fraud_daemons.config.profiles import load_profile
 from fraud_daemons.errors import PoisonFault
 from fraud_daemons.evidence.port import EvidenceStore
 from fraud_daemons.postgres_runtime.connector import ConnectOptions, DsnSource

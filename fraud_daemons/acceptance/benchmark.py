@@ -21,7 +21,7 @@ from fraud_daemons.acceptance.progress import wait_until_caught_up
 from fraud_daemons.acceptance.streaming import new_run, request_stream, wait_for_stream
 from fraud_daemons.bootstrap import operator_database, owner_dsn
 from fraud_daemons.clock import Clock, SystemClock
-from fraud_daemons.config.profile import Profile
+from fraud_daemons.config.profiles import Profile
 from fraud_daemons.errors import CommandError, ExitCode
 from fraud_daemons.postgres_runtime.statements import load
 from fraud_daemons.runtime.database import Database

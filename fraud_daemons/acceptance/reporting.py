@@ -97,7 +97,9 @@ def render_verdict(document: dict[str, Any]) -> list[str]:
     lines.append("terms    " + ("  ".join(f"{name} {count}" for name, count in terms.items()) or "none"))
     equations = document["equations"]
     good = sum(1 for equation in equations if _balanced(equation))
-    empty = "" if any(equation["count"] for equation in equations) else "; the run holds nothing yet, which proves nothing"
+    empty = (
+        "" if any(equation["count"] for equation in equations) else "; the run holds nothing yet, which proves nothing"
+    )
     lines.append(f"verdict  {document['verdict']}: {good} of {len(equations)} equations hold, by ids{empty}")
     return lines + [line for equation in equations if not _balanced(equation) for line in _equation(equation)]
 
@@ -116,4 +118,4 @@ def _equation(equation: dict[str, Any]) -> list[str]:
 
 
 def _balanced(equation: dict[str, Any]) -> bool:
-    return equation["missing"] == 0 and equation["surplus"] == 0
+    return not equation["missing"] and not equation["surplus"]

@@ -15,7 +15,7 @@ from fraud_daemons.acceptance.reporting import request_report, wait_for_report
 from fraud_daemons.bus.port import OutRecord
 from fraud_daemons.clock import Clock, SystemClock
 from fraud_daemons.config.dsns import EVENT_BUS_DSN, PLATFORM_DSN
-from fraud_daemons.config.profile import Profile
+from fraud_daemons.config.profiles import Profile
 from fraud_daemons.domain.envelope import OUTPUTS, TRUTH
 from fraud_daemons.errors import CommandError, ExitCode, TransientFault
 from fraud_daemons.observability.heartbeat import read_heartbeat

@@ -12,7 +12,7 @@ from fraud_daemons import bootstrap
 from fraud_daemons.cli import _outside
 from fraud_daemons.cli._finding import Finding, not_checked, ok, wrong
 from fraud_daemons.config.dsns import PLATFORM_DSN
-from fraud_daemons.config.profile import Profile
+from fraud_daemons.config.profiles import Profile
 from fraud_daemons.errors import FatalFault, PlatformError
 from fraud_daemons.postgres_runtime.connector import (
     ConnectOptions,

@@ -12,7 +12,7 @@ from typing import Final
 
 from fraud_daemons import bootstrap
 from fraud_daemons.config.dsns import PLATFORM_DSN
-from fraud_daemons.config.profile import Profile
+from fraud_daemons.config.profiles import Profile
 from fraud_daemons.errors import ConfigurationError, FatalFault, TransientFault
 from fraud_daemons.evidence.port import EvidenceStore, PutOutcome
 from fraud_daemons.evidence.s3 import StoreRefusal

@@ -16,7 +16,7 @@ from fraud_daemons.cli import _check_servers
 from fraud_daemons.cli._finding import Finding, judged, ok, wrong
 from fraud_daemons.cli.options import Invocation, invocation
 from fraud_daemons.config.packs import load_packs
-from fraud_daemons.config.secrets import read_secrets
+from fraud_daemons.config.secrets_file import read_secrets
 from fraud_daemons.errors import ConfigurationError, ExitCode, PlatformError
 from fraud_daemons.supervision.deployment import Deployment
 

@@ -12,7 +12,7 @@ import click
 
 from fraud_daemons.cli.following import FollowedFile, follow
 from fraud_daemons.cli.options import Invocation, invocation, targets_argument
-from fraud_daemons.config.profile import Profile
+from fraud_daemons.config.profiles import Profile
 
 _LEVEL_COLOURS = {"warning": "yellow", "error": "red", "critical": "red", "debug": "bright_black"}
 _OWN_FIELDS = ("at", "level", "event", "worker", "pack")

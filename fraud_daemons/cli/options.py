@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from fraud_daemons.config.profile import DEFAULT_PROFILE, Profile, find_root, load_profile
+from fraud_daemons.config.profiles import DEFAULT_PROFILE, Profile, find_root, load_profile
 
 if TYPE_CHECKING:
     from fraud_daemons.supervision.deployment import Deployment

@@ -16,7 +16,7 @@ from fraud_daemons.domain.posture import LADDER
 from fraud_daemons.errors import ExitCode
 
 if TYPE_CHECKING:
-    from fraud_daemons.config.profile import Profile
+    from fraud_daemons.config.profiles import Profile
     from fraud_daemons.postgres_runtime.connector import Connection
     from fraud_daemons.state.postures import Pin
 

@@ -7,7 +7,7 @@ from typing import Any
 import click
 
 from fraud_daemons.cli.options import Invocation, invocation, timeout_option
-from fraud_daemons.config.profile import Profile
+from fraud_daemons.config.profiles import Profile
 from fraud_daemons.errors import CommandError, ExitCode
 
 TIMEOUT_SECONDS = 600.0

@@ -8,7 +8,7 @@ import click
 
 from fraud_daemons.cli import supervised
 from fraud_daemons.cli.options import Invocation, invocation, targets_argument, timeout_option
-from fraud_daemons.config.profile import Profile
+from fraud_daemons.config.profiles import Profile
 from fraud_daemons.errors import ConfigurationError, FatalFault
 
 
@@ -43,7 +43,8 @@ def _provision(profile: Profile) -> object:
     except ConfigurationError:
         raise
     except FatalFault as fault:  # no waiting can help: an answer about the configuration, not about readiness
-        raise ConfigurationError([f"{fault}; no pack was started"], source="database") from fault
+        advice = "; with a user who may not create roles: database.roles = given" if "42501" in str(fault) else ""
+        raise ConfigurationError([f"{fault}; no pack was started{advice}"], source="database") from fault
 
 
 def _brought(profile: Profile) -> Mapping[str, Callable[[], str | None]]:

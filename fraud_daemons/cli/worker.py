@@ -27,7 +27,7 @@ def run(call: Invocation, *, name: str) -> int:
     if sys.stderr.isatty():
         call.tell(f"{name}: log {profile.path('logs', f'{name}.log')}; Ctrl-C drains and stops it")
     code = bootstrap.run_worker(profile, name, tell=_say)
-    if code not in (ExitCode.GOOD, ExitCode.NOT_RUNNING):
+    if code != ExitCode.GOOD:
         beat = read_heartbeat(profile.path("beats", f"{name}.json"))
         _say(f"{name} leaves with {code}: {beat.reason if beat and beat.reason else 'see its log'}")
     return code

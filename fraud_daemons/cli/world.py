@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from fraud_daemons.cli.options import Invocation, invocation
-from fraud_daemons.config.profile import Profile
+from fraud_daemons.config.profiles import Profile
 from fraud_daemons.errors import ExitCode
 
 if TYPE_CHECKING:

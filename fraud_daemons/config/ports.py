@@ -11,7 +11,7 @@ import socket
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
-from fraud_daemons.config.profile import Profile
+from fraud_daemons.config.profiles import Profile
 from fraud_daemons.errors import ConfigurationError
 
 FILE_NAME = "ports.json"

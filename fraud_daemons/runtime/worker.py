@@ -19,7 +19,7 @@ from typing import Any
 
 from fraud_daemons.bus.postgres_log import PostgresBus
 from fraud_daemons.clock import Clock
-from fraud_daemons.config.profile import Profile
+from fraud_daemons.config.profiles import Profile
 from fraud_daemons.evidence.port import EvidenceStore
 from fraud_daemons.observability.logs import Logger
 from fraud_daemons.postgres_runtime.connector import Connection

@@ -7,7 +7,7 @@ from typing import Any, Final
 
 from fraud_daemons.config.dsns import SCHEMA_OF
 from fraud_daemons.config.embedded import OWNER_ROLE
-from fraud_daemons.config.secrets import generate_password, read_secrets, write_secrets
+from fraud_daemons.config.secrets_file import generate_password, read_secrets, write_secrets
 from fraud_daemons.supervision.substrate.objectstore import StoreCredentials
 
 # beside one role per schema: who reports, who runs the runs, and the operator's own commands

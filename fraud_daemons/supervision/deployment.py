@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from fraud_daemons.config.packs import Pack, load_packs
-from fraud_daemons.config.profile import Profile
+from fraud_daemons.config.profiles import Profile
 from fraud_daemons.errors import CommandError, ExitCode
 
 SUBSTRATE = "substrate"

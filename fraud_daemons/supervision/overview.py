@@ -29,12 +29,14 @@ STARTING_SECONDS_MAX = 10.0
 def draw(deployment: Deployment, snapshot: Snapshot | None, *, clock: Clock) -> PlatformPicture:
     """The picture of a deployment; without a snapshot everything is stopped."""
     processes = snapshot.processes if snapshot else {}
+    # what runs decides: a shell that lacks PLATFORM_DSN must not miss a server that was never ours
+    services = [name for name in deployment.services if snapshot is None or name in processes]
     return draw_picture(
         profile=deployment.profile.name,
         platform_run_id=read_current_run(deployment.run_dir),
         packs={pack.name: pack.workers for pack in deployment.packs},
         processes=[process_state(process) for process in processes.values()],
-        services=[_service(deployment, name, processes.get(name)) for name in deployment.services],
+        services=[_service(deployment, name, processes.get(name)) for name in services],
         beats=deployment.run_dir / "beats",
         beat_age_seconds_max=deployment.profile.get("loop.beat_age_seconds_max"),
         now_monotonic=clock.monotonic(),

@@ -15,7 +15,7 @@ from typing import Any
 import orjson
 import pytest
 
-from fraud_daemons.config.secrets import write_secrets
+from fraud_daemons.config.secrets_file import write_secrets
 from fraud_daemons.errors import ConfigurationError
 from fraud_daemons.workers.decision_lane.action_layer import WORKER
 from tests.integration.lane import SIGNING_KEY, Receiver, intent, step_until, webhook_receiver
@@ -28,7 +28,7 @@ A_WORKER = """
 import sys
 from pathlib import Path
 from fraud_daemons.bootstrap import run_worker
-from fraud_daemons.config.profile import load_profile
+from fraud_daemons.config.profiles import load_profile
 root, run_dir, dsn, url = sys.argv[1:]
 overrides = {"profile.run_dir": run_dir, "profile.packs": ["decision_lane"], "actions.webhook_url": url}
 profile = load_profile("local_parity", root=Path(root), environment={"PLATFORM_DSN": dsn}, overrides=overrides)

@@ -337,3 +337,39 @@ def test_a_worker_in_a_terminal(small: PlatformUnderTest) -> None:
     assert "Traceback" not in said
     assert json.loads(beat.read_text())["state"] == "stopping"
     small.say("start", "label_store")
+
+
+BROKEN_IMPORT = """
+import sys
+class Broken:
+    def find_spec(self, name, path=None, target=None):
+        if name == "fraud_daemons.workers.obs_gov.run_reporter":
+            raise ImportError("no module named nonsense")
+sys.meta_path.insert(0, Broken())
+"""
+
+
+def test_a_worker_that_cannot_be_imported(short_dir: Path) -> None:
+    """up gives up after the third death, long before its deadline, and shows the worker's last words once."""
+    (short_dir / "path").mkdir()
+    (short_dir / "path/sitecustomize.py").write_text(BROKEN_IMPORT)
+    environment = {"PLATFORM_PROFILE_PACKS": "obs_gov", "PYTHONPATH": str(short_dir / "path")}
+    platform = PlatformUnderTest(short_dir / "run", environment=environment)
+    try:
+        refused = platform.call("up", "--timeout", "90", timeout=60)
+        events = platform.call("events", "-n", "3").stdout
+        checked = platform.call("check")
+    finally:
+        platform.call("down")
+        platform.kill_what_is_left()
+    assert refused.returncode == ExitCode.NO
+    said = refused.stderr.strip().splitlines()[-1]
+    assert said.startswith("error: run_reporter is running failing (exit 70")
+    assert "times in a row" in said
+    assert said.count("no module named nonsense") == 1
+    assert max(map(len, events.splitlines())) <= 160
+    assert checked.returncode == ExitCode.NO
+    assert (
+        "WRONG  worker obs_gov/run_reporter: cannot be imported: ImportError: no module named nonsense"
+        in checked.stdout
+    )

@@ -11,7 +11,7 @@ import pytest
 
 from fraud_daemons.acceptance import streaming
 from fraud_daemons.cli import main
-from fraud_daemons.config.profile import load_profile
+from fraud_daemons.config.profiles import load_profile
 from fraud_daemons.domain.envelope import OUTPUTS
 from fraud_daemons.worlds.generator import make_world
 from tests.gate import free_port, open_gate, prepare

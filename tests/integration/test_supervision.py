@@ -17,7 +17,7 @@ import pytest
 from fraud_daemons.cli import main as command_line
 from fraud_daemons.cli.options import Invocation
 from fraud_daemons.config.packs import Pack
-from fraud_daemons.config.profile import Profile, load_profile
+from fraud_daemons.config.profiles import Profile, load_profile
 from fraud_daemons.errors import CommandError, ConfigurationError, ExitCode
 from fraud_daemons.observability.current_run import note_current_run
 from fraud_daemons.observability.process_identity import start_ticks

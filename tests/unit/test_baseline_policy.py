@@ -7,11 +7,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.unit.made_records import bound_record, featured_record, with_amount
 
 from fraud_daemons.domain.decisions import decide
 from fraud_daemons.domain.policy import OUTCOMES, parse_policy
 from fraud_daemons.domain.posture import Mode, Posture
+from tests.unit.made_records import bound_record, featured_record, with_amount
 
 FILE = Path(__file__).resolve().parents[2] / "config" / "policies" / "baseline.toml"
 POLICY = parse_policy(tomllib.loads(FILE.read_text()), source=FILE.name)

@@ -6,13 +6,13 @@ import tomllib
 from typing import Any
 
 import pytest
-from tests.unit.made_records import RUN, bound_record, featured_record, with_amount
 
 from fraud_daemons.domain.conditions import LABEL_FIELDS
 from fraud_daemons.domain.decisions import decide, facts_of
 from fraud_daemons.domain.identity import derived_id
 from fraud_daemons.domain.policy import parse_policy
 from fraud_daemons.domain.posture import Mode, Posture
+from tests.unit.made_records import RUN, bound_record, featured_record, with_amount
 
 POLICY = parse_policy(
     tomllib.loads("""

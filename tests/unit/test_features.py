@@ -10,10 +10,10 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from tests.unit.made_records import bound_record
 
 from fraud_daemons.domain import features
 from fraud_daemons.domain.features import DAY_MICROSECONDS, EntityWindow, Row, microseconds, vector
+from tests.unit.made_records import bound_record
 
 DATA = Path(__file__).resolve().parents[3] / "shared" / "data"
 DAY = DAY_MICROSECONDS

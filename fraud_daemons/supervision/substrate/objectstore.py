@@ -20,7 +20,7 @@ from typing import Any
 
 from fraud_daemons.clock import SystemClock
 from fraud_daemons.config.ports import GRPC_OFFSET, choose_ports
-from fraud_daemons.config.secrets import generate_password
+from fraud_daemons.config.secrets_file import generate_password
 from fraud_daemons.errors import TransientFault
 from fraud_daemons.supervision.substrate.binaries import weed_binary
 from fraud_daemons.supervision.substrate.unprivileged import launch_command

@@ -18,7 +18,7 @@ from pathlib import Path
 
 from fraud_daemons.clock import SystemClock
 from fraud_daemons.config.embedded import OWNER_ROLE, SOCKET_PORT, embedded_dsn, socket_folder
-from fraud_daemons.config.secrets import generate_password
+from fraud_daemons.config.secrets_file import generate_password
 from fraud_daemons.errors import ConfigurationError, TransientFault
 from fraud_daemons.supervision.substrate.binaries import POSTGRES_MAJOR, postgres_binary
 from fraud_daemons.supervision.substrate.unprivileged import hand_over, launch_command, way_down

@@ -15,8 +15,8 @@ from fraud_daemons.config.ports import (
     read_ports,
     release_ports,
 )
-from fraud_daemons.config.profile import Profile
-from fraud_daemons.config.secrets import read_secrets
+from fraud_daemons.config.profiles import Profile
+from fraud_daemons.config.secrets_file import read_secrets
 from fraud_daemons.errors import ConfigurationError
 from fraud_daemons.supervision.credentials import store_credentials
 from fraud_daemons.supervision.deployment import OBJECTSTORE, POSTGRES, Deployment

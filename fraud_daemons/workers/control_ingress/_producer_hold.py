@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from fraud_daemons.clock import Clock
 from fraud_daemons.config.packs import load_packs
-from fraud_daemons.config.profile import Profile
+from fraud_daemons.config.profiles import Profile
 from fraud_daemons.observability.heartbeat import Heartbeat, read_heartbeat
 
 
