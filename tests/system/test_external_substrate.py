@@ -126,6 +126,7 @@ def test_the_whole_line_on_servers_of_ones_own(outside: Outside, brought_down: l
     assert "fp_case_trigger" in users, "with roles = create each component logs in as its own role"
     secrets = _secrets(platform, outside)
     assert len(secrets) > 20
+    assert {"status", "supervisord.conf"} <= set(_leaks(platform, {"case_trigger"})), "the search finds what is there"
     assert _leaks(platform, secrets) == []
     assert platform.down()["down"]
 
