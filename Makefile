@@ -44,7 +44,7 @@ report: setup ## the run report of the current run
 check: setup ## lint, types, import contracts, tidy tests; under a minute
 	@$(BIN)/ruff check -q .
 	@$(BIN)/ruff format -q --check .
-	@$(BIN)/lint-imports --no-logo --no-timings >/tmp/.lint-imports.$$$$ 2>&1 || { cat /tmp/.lint-imports.$$$$; rm -f /tmp/.lint-imports.$$$$; exit 1; }; rm -f /tmp/.lint-imports.$$$$
+	@$(BIN)/lint-imports --no-logo >$(VENV)/lint-imports.log 2>&1 || { cat $(VENV)/lint-imports.log; exit 1; }
 	@$(BIN)/mypy --no-error-summary
 	@$(BIN)/pytest -q -n 0 tests/tidy
 	@echo "check: good"

@@ -242,10 +242,15 @@ class Generator:
             self._report(transaction, [None, fraud_type] if wrong_first else [fraud_type])
 
     def _report(self, transaction: Transaction, words: list[str | None]) -> None:
-        """One label per word, each one to fourteen days behind the one before; None means honest."""
+        """One label per word, each one to fourteen days behind the one before; None means honest.
+
+        Some holders answer the issuer's text message within the hour: theirs are the labels of the first day.
+        """
         observed = datetime.fromisoformat(transaction.occurred_at)
+        answered = self._dice.chance(0.3)
         for correction, fraud_type in enumerate(words):
-            observed += timedelta(seconds=self._dice.between(DAY_SECONDS, 14 * DAY_SECONDS // len(words)))
+            low, high = (120, 3600) if answered and correction == 0 else (DAY_SECONDS, 14 * DAY_SECONDS // len(words))
+            observed += timedelta(seconds=self._dice.between(low, high))
             self._chronicle.truths.append(
                 Truth(
                     flow_id=transaction.flow_id,

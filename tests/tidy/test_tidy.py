@@ -146,18 +146,17 @@ def test_every_module_says_what_it_is_for() -> None:
 
 def test_log_events_come_from_the_catalogue() -> None:
     """No log line has a name of its own: dashboards and the recurrence scan read names."""
-    found = []
-    for path in SOURCES:
-        for node in ast.walk(ast.parse(path.read_text())):
-            if (
-                isinstance(node, ast.Call)
-                and isinstance(node.func, ast.Attribute)
-                and node.func.attr in ("debug", "info", "warning", "error", "exception")
-                and ast.unparse(node.func.value).endswith("log")
-                and node.args
-                and not ast.unparse(node.args[0]).startswith("events.")
-            ):
-                found.append(f"{_relative(path)}:{node.lineno}")
+    found = [
+        f"{_relative(path)}:{node.lineno}"
+        for path in SOURCES
+        for node in ast.walk(ast.parse(path.read_text()))
+        if isinstance(node, ast.Call)
+        and isinstance(node.func, ast.Attribute)
+        and node.func.attr in ("debug", "info", "warning", "error", "exception")
+        and ast.unparse(node.func.value).endswith("log")
+        and node.args
+        and not ast.unparse(node.args[0]).startswith("events.")
+    ]
     assert not found, f"use a name of observability/events.py: {found}"
 
 
