@@ -111,7 +111,9 @@ class Benchmark:
             self._profile, world=world, platform_run_id=run, max_events_per_output=transactions, rate=rate
         )
         wait_for_stream(self._profile, stream_id, timeout_seconds=WAIT_SECONDS_MAX)
-        wait_until_caught_up(self._database, clock=self._clock, timeout_seconds=WAIT_SECONDS_MAX)
+        wait_until_caught_up(
+            self._database, beats=self._profile.path("beats"), clock=self._clock, timeout_seconds=WAIT_SECONDS_MAX
+        )
         with self._database.scope() as connection:
             row = connection.execute(load(_SQL, "benchmark_leg.sql"), {"run": run}).fetchone()
         if row is None or row[0] != transactions:

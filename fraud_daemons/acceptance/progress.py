@@ -4,9 +4,11 @@ never from a worker's own counters."""
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 
 from fraud_daemons.clock import Clock
 from fraud_daemons.errors import CommandError, ExitCode, TransientFault
+from fraud_daemons.observability.heartbeat import read_heartbeat
 from fraud_daemons.postgres_runtime.connector import Connection
 from fraud_daemons.postgres_runtime.statements import load
 from fraud_daemons.runtime.database import Database
@@ -34,8 +36,23 @@ def behind(connection: Connection) -> list[Behind]:
     return [Behind(*row) for row in rows]
 
 
-def wait_until_caught_up(database: Database, *, clock: Clock, timeout_seconds: float) -> None:
-    """Return when nothing is behind on two looks in a row. Raises CommandError naming the stages when time is up."""
+def refuse_held(beats: Path) -> None:
+    """Raise CommandError when a worker is held: waiting for it would last until somebody resumes it."""
+    for path in sorted(beats.glob("*.json")):
+        beat = read_heartbeat(path)
+        if beat is not None and beat.state == "held" and not beat.process.alive():
+            raise CommandError(
+                f"{beat.worker} is held ({beat.reason}); put it right, then: platform resume {beat.worker}."
+                " Nothing is lost: what waits goes on from there",
+                exit_code=ExitCode.NO,
+            )
+
+
+def wait_until_caught_up(database: Database, *, beats: Path, clock: Clock, timeout_seconds: float) -> None:
+    """Return when nothing is behind on two looks in a row.
+
+    Raises CommandError naming the stages when time is up, and at once when a worker is held.
+    """
     deadline = clock.monotonic() + timeout_seconds
     stop = StopRequest()
     quiet, last = 0, [Behind("platform", "a first look", 0)]
@@ -46,6 +63,7 @@ def wait_until_caught_up(database: Database, *, clock: Clock, timeout_seconds: f
                 " see: platform status -v, platform logs",
                 exit_code=ExitCode.NO,
             )
+        refuse_held(beats)
         last = _look(database)
         quiet = quiet + 1 if not last else 0
         stop.rest(LOOK_EVERY_SECONDS)

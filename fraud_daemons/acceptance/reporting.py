@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import orjson
 
+from fraud_daemons.acceptance.progress import refuse_held
 from fraud_daemons.bootstrap import operator_bus
 from fraud_daemons.bus.port import OutRecord
 from fraud_daemons.clock import Clock, iso
@@ -39,7 +41,7 @@ def request_report(database: Database, *, platform_run_id: str, clock: Clock) ->
 
 
 def wait_for_report(
-    database: Database, *, platform_run_id: str, request_id: str, clock: Clock, timeout_seconds: float
+    database: Database, *, platform_run_id: str, request_id: str, beats: Path, clock: Clock, timeout_seconds: float
 ) -> dict[str, Any]:
     """The report, once its evidence is written. Raises CommandError when the reporter does not answer in time."""
     deadline = clock.monotonic() + timeout_seconds
@@ -53,6 +55,7 @@ def wait_for_report(
         if report is not None:
             document: dict[str, Any] = orjson.loads(report.body)
             return {**document, "evidence": {"object_key": report.object_key, "sha256": report.sha256}}
+        refuse_held(beats)
         stop.rest(LOOK_EVERY_SECONDS)
     raise CommandError(
         f"no report after {timeout_seconds:.0f} s: the run_reporter did not answer; see: platform status -v,"

@@ -10,7 +10,7 @@ from typing import Any
 import orjson
 
 from fraud_daemons import bootstrap
-from fraud_daemons.acceptance.progress import wait_until_caught_up
+from fraud_daemons.acceptance.progress import refuse_held, wait_until_caught_up
 from fraud_daemons.acceptance.reporting import request_report, wait_for_report
 from fraud_daemons.bus.port import OutRecord
 from fraud_daemons.clock import Clock, SystemClock
@@ -101,6 +101,7 @@ def wait_for_stream(
             return totals(stream)
         if stream is not None and stream.state == "FAILED":
             raise CommandError(f"stream {stream_id} failed: {stream.reason}")
+        refuse_held(profile.path("beats"))
         stop.rest(LOOK_EVERY_SECONDS)
     raise CommandError(
         f"stream {stream_id} has not ended after {timeout_seconds:.0f} s ({_standing(profile, stream)});"
@@ -117,13 +118,15 @@ def follow(profile: Profile, stream_id: str, *, timeout_seconds: float, tell: Ca
     ended = wait_for_stream(profile, stream_id, timeout_seconds=timeout_seconds, clock=clock)
     tell("sent; waiting for every stage to catch up")
     database = _database(profile, PLATFORM_DSN)
-    wait_until_caught_up(database, clock=clock, timeout_seconds=max(1.0, deadline - clock.monotonic()))
+    beats = profile.path("beats")
+    wait_until_caught_up(database, beats=beats, clock=clock, timeout_seconds=max(1.0, deadline - clock.monotonic()))
     run = ended["platform_run_id"]
     request_id = request_report(database, platform_run_id=run, clock=clock)
     report = wait_for_report(
         database,
         platform_run_id=run,
         request_id=request_id,
+        beats=beats,
         clock=clock,
         timeout_seconds=max(REPORT_SECONDS_MIN, deadline - clock.monotonic()),
     )

@@ -19,7 +19,8 @@ def command(call: Invocation, *, run: str | None, timeout_seconds: float) -> int
     from fraud_daemons.bootstrap import operator_database
     from fraud_daemons.state import runs
 
-    database = operator_database(call.load_profile(), "report")
+    profile = call.load_profile()
+    database = operator_database(profile, "report")
     with database.scope() as connection:
         found = runs.find(connection, run) if run else runs.current(connection)
     if found is None:
@@ -29,7 +30,12 @@ def command(call: Invocation, *, run: str | None, timeout_seconds: float) -> int
     chosen = found.platform_run_id
     request_id = request_report(database, platform_run_id=chosen, clock=clock)
     document = wait_for_report(
-        database, platform_run_id=chosen, request_id=request_id, clock=clock, timeout_seconds=timeout_seconds
+        database,
+        platform_run_id=chosen,
+        request_id=request_id,
+        beats=profile.path("beats"),
+        clock=clock,
+        timeout_seconds=timeout_seconds,
     )
     call.answer(document, text=render_report(document))
     return int(ExitCode.GOOD if document["verdict"] == "PASS" else ExitCode.NO)
