@@ -9,6 +9,7 @@ import shutil
 import tempfile
 import uuid
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -90,11 +91,9 @@ def provisioned_template(postgres_server: PostgresServer) -> str:
     return name
 
 
-@pytest.fixture
-def line(
-    request: pytest.FixtureRequest, postgres_server: PostgresServer, provisioned_template: str, short_dir: Path
-) -> Iterator[Line]:
-    """A `Line` (tests/line.py) on a database of its own; the object store starts only when a worker asks for it."""
+@contextmanager
+def opened_line(request: pytest.FixtureRequest, server: PostgresServer, template: str, folder: Path) -> Iterator[Line]:
+    """A `Line` (tests/line.py) on a copy of `template`; the object store starts only when a worker asks for it."""
     import psycopg
 
     from fraud_daemons.evidence.s3 import S3EvidenceStore, S3Settings
@@ -114,9 +113,18 @@ def line(
         )
 
     name = f"line_{uuid.uuid4().hex[:16]}"
-    with psycopg.connect(postgres_server.dsn(), autocommit=True) as connection:
-        connection.execute(f"CREATE DATABASE {name} TEMPLATE {provisioned_template}")
-    yield TheLine(postgres_server.dsn(name), run_dir=short_dir, make_store=make_store)
+    with psycopg.connect(server.dsn(), autocommit=True) as connection:
+        connection.execute(f"CREATE DATABASE {name} TEMPLATE {template}")
+    yield TheLine(server.dsn(name), run_dir=folder, make_store=make_store)
     close_thread_connections()
-    with psycopg.connect(postgres_server.dsn(), autocommit=True) as connection:
+    with psycopg.connect(server.dsn(), autocommit=True) as connection:
         connection.execute(f"DROP DATABASE {name} WITH (FORCE)")
+
+
+@pytest.fixture
+def line(
+    request: pytest.FixtureRequest, postgres_server: PostgresServer, provisioned_template: str, short_dir: Path
+) -> Iterator[Line]:
+    """A line of the test's own."""
+    with opened_line(request, postgres_server, provisioned_template, short_dir) as opened:
+        yield opened
