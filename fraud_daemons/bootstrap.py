@@ -116,23 +116,31 @@ def dsn_source(profile: Profile, name: str, *, role: str) -> DsnSource:
     return DsnSource(f"{name if name in profile.dsns else PLATFORM_DSN} as {role}", read)
 
 
-def database_for(profile: Profile, name: str, *, role: str, application_name: str) -> Database:
-    """A database by DSN name, with the profile's timeouts."""
-    get = profile.get
-    options = ConnectOptions(
+def database_for(
+    profile: Profile, name: str, *, role: str, application_name: str, long_statements: bool = False
+) -> Database:
+    """A database by DSN name, with the profile's timeouts; `long_statements` for whoever reads a whole run at once."""
+    source = dsn_source(profile, name, role=role)
+    return Database(source, _options(profile, application_name=application_name, long_statements=long_statements))
+
+
+def _options(profile: Profile, *, application_name: str, long_statements: bool) -> ConnectOptions:
+    get, long = profile.get, "long_" if long_statements else ""
+    return ConnectOptions(
         application_name=application_name,
         connect_timeout=get("database.connect_timeout_seconds"),
-        statement_timeout=get("database.statement_timeout_seconds"),
+        statement_timeout=get(f"database.{long}statement_timeout_seconds"),
+        client_deadline=get(f"database.{long}client_deadline_seconds"),
         lock_timeout=get("database.lock_timeout_seconds"),
         idle_in_transaction=get("database.idle_in_transaction_seconds"),
         age_max=get("database.connection_age_seconds_max"),
     )
-    return Database(dsn_source(profile, name, role=role), options)
 
 
 def operator_database(profile: Profile, command: str) -> Database:
     """What the commands use: reads everything, writes runs, pins and requests."""
-    return database_for(profile, PLATFORM_DSN, role=OPERATOR, application_name=f"platform/{command}/{os.getpid()}")
+    name = f"platform/{command}/{os.getpid()}"
+    return database_for(profile, PLATFORM_DSN, role=OPERATOR, application_name=name, long_statements=True)
 
 
 def operator_bus(database: Database) -> PostgresBus:
@@ -181,7 +189,7 @@ def s3_settings(profile: Profile, *, identity: str) -> S3Settings:
 
 def owner_database(profile: Profile, command: str) -> Database:
     """The database as its owner: for `up` and `check`, never for a worker."""
-    options = ConnectOptions(application_name=f"platform/{command}/{os.getpid()}")
+    options = _options(profile, application_name=f"platform/{command}/{os.getpid()}", long_statements=True)
     return Database(DsnSource(f"{PLATFORM_DSN} as owner", lambda: _owner(profile)), options)
 
 
@@ -318,6 +326,9 @@ def _context(
         read_secrets=lambda: read_secrets(profile.run_dir),
         port_of=lambda service: chosen_port(profile, f"{service}_port"),
         database_of=lambda name: database_for(profile, name, role=role, application_name=application_name),
+        long_database_of=lambda name: database_for(
+            profile, name, role=role, application_name=application_name, long_statements=True
+        ),
         clock=clock,
         log=log,
         stop=stop,

@@ -14,7 +14,7 @@ from fraud_daemons.cli.options import Invocation, invocation, targets_argument, 
 @timeout_option(120.0)
 @invocation
 def command(call: Invocation, *, targets: tuple[str, ...], rolling: bool, timeout_seconds: float) -> int:
-    """Restart packs or workers (none named: all packs). Other workers keep running."""
+    """Restart packs, workers or services (none named: all packs). Other workers keep running."""
     from fraud_daemons.supervision import lifecycle
 
     result = lifecycle.restart(

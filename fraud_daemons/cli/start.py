@@ -13,7 +13,7 @@ from fraud_daemons.cli.options import Invocation, invocation, targets_argument, 
 @timeout_option(90.0)
 @invocation
 def command(call: Invocation, *, targets: tuple[str, ...], timeout_seconds: float) -> int:
-    """Start packs or workers (none named: all) and wait until they are ready."""
+    """Start packs, workers or services of the substrate (none named: all packs) and wait until they are ready."""
     from fraud_daemons.supervision import lifecycle
 
     result = lifecycle.start(call.deployment(), targets, timeout_seconds=timeout_seconds, tell=call.tell)

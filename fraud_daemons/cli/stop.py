@@ -13,7 +13,7 @@ from fraud_daemons.cli.options import Invocation, invocation, targets_argument, 
 @timeout_option(60.0)
 @invocation
 def command(call: Invocation, *, targets: tuple[str, ...], timeout_seconds: float) -> int:
-    """Drain and stop packs or workers (none named: all packs; the substrate stays up)."""
+    """Drain and stop packs, workers or services of the substrate (none named: all packs; the substrate stays up)."""
     from fraud_daemons.supervision import lifecycle
 
     result = lifecycle.stop(call.deployment(), targets, timeout_seconds=timeout_seconds, tell=call.tell)

@@ -6,7 +6,7 @@ Unset is not a default: a key that a layer does not name leaves the layer below 
 from __future__ import annotations
 
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
@@ -179,11 +179,11 @@ def _checked(setting: Setting, value: Any) -> str | None:
 
 def _across(values: Mapping[str, Any], run_dir: Path) -> list[str]:
     """Checks between settings: ordered timers, room for sockets."""
-    problems = []
-    if not values["database.connect_timeout_seconds"] < values["loop.watchdog_seconds"]:
-        problems.append(
-            "database.connect_timeout_seconds must be below loop.watchdog_seconds, or a dead database restarts everyone"
-        )
+    problems = [
+        f"{lower} ({values[lower]:g}) must be below {upper} ({values[upper]:g}), or {consequence}"
+        for lower, upper, consequence in _ORDERED
+        if not values[lower] < values[upper]
+    ]
     length = len(str(run_dir / "supervisor.sock").encode())
     if length > SOCKET_PATH_BYTES_MAX:
         problems.append(
@@ -192,6 +192,35 @@ def _across(values: Mapping[str, Any], run_dir: Path) -> list[str]:
         )
     return problems
 
+
+_ORDERED: Sequence[tuple[str, str, str]] = (
+    (
+        "database.connect_timeout_seconds",
+        "database.client_deadline_seconds",
+        "connecting again takes longer than any answer may",
+    ),
+    (
+        "database.client_deadline_seconds",
+        "loop.beat_age_seconds_max",
+        "a database that answers nothing makes every worker look hung",
+    ),
+    (
+        "database.client_deadline_seconds",
+        "loop.watchdog_seconds",
+        "a database that answers nothing restarts everyone",
+    ),
+    (
+        "database.statement_timeout_seconds",
+        "database.client_deadline_seconds",
+        "a statement that is merely slow loses its connection before the server can say so",
+    ),
+    (
+        "database.long_statement_timeout_seconds",
+        "database.long_client_deadline_seconds",
+        "a statement that is merely slow loses its connection before the server can say so",
+    ),
+)
+"""Timers that must rise: the lower, the upper, and what happens otherwise."""
 
 _TYPE_WORDS: Mapping[type, str] = {
     str: "text",

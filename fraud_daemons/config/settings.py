@@ -66,7 +66,11 @@ SETTINGS: tuple[Setting, ...] = (
     Setting("database", "connections_reserve", int, 8, between(3, 100)),
     Setting("database", "roles", str, "create", one_of("create", "given")),
     Setting("database", "connect_timeout_seconds", float, 3.0, between(0.5, 30)),
-    Setting("database", "statement_timeout_seconds", float, 20.0, between(1, 600)),
+    Setting("database", "statement_timeout_seconds", float, 6.0, between(1, 600)),
+    Setting("database", "client_deadline_seconds", float, 8.0, between(1, 600)),
+    # for whoever reads a whole run at once: the run report's equations, the commands
+    Setting("database", "long_statement_timeout_seconds", float, 60.0, between(1, 3600)),
+    Setting("database", "long_client_deadline_seconds", float, 70.0, between(1, 3600)),
     Setting("database", "lock_timeout_seconds", float, 5.0, between(0.1, 60)),
     Setting("database", "idle_in_transaction_seconds", float, 5.0, between(1, 60)),
     Setting("database", "connection_age_seconds_max", float, 1800.0, between(10, 86400)),

@@ -6,7 +6,7 @@ The incident this platform comes from was a connection per small operation; so h
 
 commits on success, rolls back on exception, and drops the connection when either fails - it is never left idle in
 transaction. When to reconnect is decided here, not in a pool: three attempts, 0.05 s doubling, for transient causes;
-beyond that the caller's loop has the patience. Forgotten after fork; evicted when closed, broken or too old.
+beyond that the caller's loop has the patience. A server that answers nothing at all is `deadline`'s matter. Forgotten after fork; evicted when closed, broken or too old.
 """
 
 from __future__ import annotations
@@ -26,6 +26,7 @@ from psycopg.conninfo import make_conninfo
 from psycopg.pq import TransactionStatus
 
 from fraud_daemons.errors import CommitAmbiguous, FatalFault, TransientFault
+from fraud_daemons.postgres_runtime.deadline import DeadlineConnection
 from fraud_daemons.postgres_runtime.faults import Kind, Verdict, fault_from, judge, judge_connect
 
 CONNECT_ATTEMPTS_MAX = 3
@@ -52,7 +53,9 @@ class ConnectOptions:
 
     application_name: str = "fraud_daemons"
     connect_timeout: float = 3.0
-    statement_timeout: float = 20.0
+    statement_timeout: float = 6.0
+    client_deadline: float = 8.0
+    """How long one answer may take, whatever the server does; above statement_timeout, so that a live server speaks first."""
     lock_timeout: float = 5.0
     idle_in_transaction: float = 5.0
     age_max: float = 1800.0
@@ -93,7 +96,7 @@ class Counters:
 class _Held:
     """One cached connection of one thread."""
 
-    connection: Connection
+    connection: DeadlineConnection
     expires: float
     in_scope: bool = False
 
@@ -217,16 +220,19 @@ def _peer_gone(connection: Connection) -> bool:
 
 
 def _open(key: tuple[int, str, ConnectOptions], source: DsnSource, options: ConnectOptions) -> _Held:
+    patience_ends = time.monotonic() + options.connect_timeout  # three attempts that each time out would outlast a beat
     for attempt in range(1, CONNECT_ATTEMPTS_MAX + 1):
         try:
-            connection = psycopg.connect(make_conninfo(source.read(), **options.parameters()))
+            connection = DeadlineConnection.connect(make_conninfo(source.read(), **options.parameters()))
             break
         except psycopg.Error as error:
             verdict = judge_connect(error)
-            if attempt == CONNECT_ATTEMPTS_MAX or verdict.kind is not Kind.TRANSIENT:
+            last = attempt == CONNECT_ATTEMPTS_MAX or time.monotonic() >= patience_ends
+            if last or verdict.kind is not Kind.TRANSIENT:
                 raise _connect_fault(source, error, verdict) from error
             _count("retried")
             time.sleep(CONNECT_DELAY_SECONDS * 2 ** (attempt - 1))
+    connection.client_deadline = options.client_deadline
     _count("opened")
     _worked.add(source.name)
     _refused_since.pop(source.name, None)

@@ -15,6 +15,10 @@ import psycopg
 from fraud_daemons.errors import FatalFault, OverloadFault, PlatformError, PoisonFault, TransientFault
 
 
+class NoAnswer(psycopg.OperationalError):
+    """The client's own deadline passed while it waited for the server; the connection is closed by then."""
+
+
 class Kind(Enum):
     """What the loop does about it."""
 
@@ -111,6 +115,8 @@ def judge_connect(error: psycopg.Error) -> Verdict:
 def judge(error: psycopg.Error, *, broken: bool) -> Verdict:
     """Judge an error raised by a statement; `broken` = the connection is closed or in a bad state."""
     state = error.sqlstate
+    if isinstance(error, NoAnswer):
+        return Verdict(Kind.TRANSIENT, drop=True, reason="postgres: no answer")
     if state is None:
         if broken or isinstance(error, psycopg.OperationalError):
             return Verdict(Kind.TRANSIENT, drop=True, reason="postgres: connection lost")

@@ -92,7 +92,11 @@ def provision(
     """
     source = DsnSource("owner", lambda: owner_dsn)
     options = ConnectOptions(
-        application_name=application_name, statement_timeout=300, lock_timeout=60, idle_in_transaction=300
+        application_name=application_name,
+        statement_timeout=300,
+        client_deadline=330,
+        lock_timeout=60,
+        idle_in_transaction=300,
     )
     with postgres_threadlocal_connection(source, options) as connection:
         for schema in schemas:

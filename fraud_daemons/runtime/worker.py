@@ -61,6 +61,8 @@ class WorkerContext:
     """Port of a service by name, e.g. "gate"; settings that say 0 were chosen at `up`."""
     database_of: Callable[[str], Database]
     """Another component's database by DSN name, under this worker's own role (see `provisioning.READS`)."""
+    long_database_of: Callable[[str], Database]
+    """The same for statements that read a whole run: longer timeouts, and so no beat for as long on a frozen server."""
     clock: Clock
     log: Logger
     stop: StopRequest

@@ -246,10 +246,12 @@ def age_text(seconds: float) -> str:
 
 
 def narrowed(picture: PlatformPicture, targets: Sequence[str]) -> PlatformPicture:
-    """The picture of some packs and workers only, with their own verdict."""
+    """The picture of some packs, workers and services only, with their own verdict."""
     kept = []
     for pack in picture.packs:
         workers = [w for w in pack.workers if pack.pack in targets or w.worker in targets]
         if workers:
             kept.append(_pack(pack.pack, workers))
-    return replace(picture, packs=tuple(kept), substrate=(), verdict=worst([pack.status for pack in kept]))
+    services = tuple(s for s in picture.substrate if s.service in targets or "substrate" in targets)
+    verdict = worst([*(pack.status for pack in kept), *(service.status for service in services)])
+    return replace(picture, packs=tuple(kept), substrate=services, verdict=verdict)

@@ -50,13 +50,21 @@ class Deployment:
         """Where the stdout and stderr of `program` go."""
         return self.run_dir / "logs" / f"{program}.crash.log"
 
+    def services_of(self, targets: Sequence[str]) -> tuple[str, ...]:
+        """The embedded services among `targets`: by name, or all of them by "substrate"; none unless named."""
+        return tuple(name for name in self.services if name in targets or SUBSTRATE in targets)
+
     def workers(self, targets: Sequence[str] = ()) -> tuple[str, ...]:
-        """The workers of `targets` (packs or workers; none = all), in start order. Raises CommandError for unknown names."""
+        """The workers of `targets` (packs, workers or services, which have none; no target = all), in start order.
+
+        Raises CommandError for unknown names.
+        """
         known = self.pack_of
         packs = {pack.name for pack in self.packs}
+        services = (SUBSTRATE, *self.services) if self.services else ()
         for target in targets:
-            if target not in known and target not in packs:
-                names = ", ".join([*sorted(packs), *sorted(known)])
+            if target not in known and target not in packs and target not in services:
+                names = ", ".join([*sorted(packs), *sorted(known), *services])
                 raise CommandError(f"there is no pack or worker {target!r}; known: {names}", exit_code=ExitCode.USAGE)
         return tuple(w for w, pack in known.items() if not targets or w in targets or pack in targets)
 

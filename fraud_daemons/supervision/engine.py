@@ -141,17 +141,26 @@ def await_outside(outside: Mapping[str, Refusal], *, tell: Tell, deadline: float
 
 
 def start_substrate(
-    deployment: Deployment, client: SupervisorClient, *, operator: str | None, tell: Tell, deadline: float, clock: Clock
+    deployment: Deployment,
+    client: SupervisorClient,
+    *,
+    names: Sequence[str] | None = None,
+    action: str = "up",
+    operator: str | None,
+    tell: Tell,
+    deadline: float,
+    clock: Clock,
 ) -> Blocker | None:
-    """Start the embedded services and wait until each does its job; the one that does not, or None."""
+    """Start the embedded services (or only `names`) and wait until each does its job; the one that does not, or None."""
     processes = client.snapshot().processes
-    idle = [processes[name] for name in deployment.services if not processes[name].runs]
+    wanted = deployment.services if names is None else names
+    idle = [processes[name] for name in wanted if not processes[name].runs]
     if idle:
         tell(f"starting {', '.join(process.name for process in idle)}")
-        client.announce("up", operator=operator or operator_name(), names=[process.name for process in idle])
+        client.announce(action, operator=operator or operator_name(), names=[process.name for process in idle])
     for process in idle:
         client.start(process)
-    for name in deployment.services:
+    for name in wanted:
         refusal: str | None = "not asked yet"
 
         def serves(name: str = name) -> bool:

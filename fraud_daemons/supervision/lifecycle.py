@@ -139,7 +139,7 @@ def down(
 
 def start(deployment: Deployment, targets: Sequence[str], **options: Any) -> UpResult:
     """Start packs or workers and wait until they are ready. Raises SupervisorAbsent when the platform is down."""
-    return _operate(deployment, targets, "start", lambda turn, workers: turn.start(workers), **options)
+    return _operate(deployment, targets, "start", _begin, **options)
 
 
 def resume(deployment: Deployment, targets: Sequence[str], **options: Any) -> UpResult:
@@ -147,23 +147,23 @@ def resume(deployment: Deployment, targets: Sequence[str], **options: Any) -> Up
     client = SupervisorClient(deployment.profile.socket_path)
     processes = client.snapshot().processes
     held = [w for w in deployment.workers(targets) if w in processes and processes[w].held]
-    return _operate(deployment, held, "resume", lambda turn, workers: turn.start(workers) if held else [], **options)
+    return _operate(deployment, held, "resume", lambda turn, work: turn.start(work.workers) if held else [], **options)
 
 
 def stop(deployment: Deployment, targets: Sequence[str], **options: Any) -> UpResult:
     """Drain and stop packs or workers; they stay stopped until `start` or `up`."""
-    return _operate(deployment, targets, "stop", lambda turn, workers: turn.stop(workers), **options)
+    return _operate(deployment, targets, "stop", _end, **options)
 
 
 def restart(deployment: Deployment, targets: Sequence[str], *, rolling: bool = False, **options: Any) -> UpResult:
     """Drain, stop, start, wait until ready: all of `targets` together, or one worker after the other."""
 
-    def together(turn: Turn, workers: Sequence[str]) -> list[Blocker]:
-        return turn.stop(workers) or turn.start(workers)
+    def together(turn: Turn, work: _Work) -> list[Blocker]:
+        return _end(turn, work) or _begin(turn, work)
 
-    def one_by_one(turn: Turn, workers: Sequence[str]) -> list[Blocker]:
-        for worker in workers:
-            blocking = together(turn, [worker])
+    def one_by_one(turn: Turn, work: _Work) -> list[Blocker]:
+        for part in work.parts():
+            blocking = together(turn, part)
             if blocking:
                 return blocking
         return []
@@ -171,11 +171,48 @@ def restart(deployment: Deployment, targets: Sequence[str], *, rolling: bool = F
     return _operate(deployment, targets, "restart", one_by_one if rolling else together, **options)
 
 
+@dataclass(frozen=True)
+class _Work:
+    """What a command is about: workers, and services of the substrate beneath them."""
+
+    workers: tuple[str, ...]
+    services: tuple[str, ...]
+
+    def parts(self) -> list[_Work]:
+        """One by one, what stands beneath first."""
+        return [_Work((), (name,)) for name in self.services] + [_Work((name,), ()) for name in self.workers]
+
+
+def _end(turn: Turn, work: _Work) -> list[Blocker]:
+    """Workers drain before what they stand on goes."""
+    blocking = turn.stop(work.workers) if work.workers else []
+    if blocking or not work.services:
+        return blocking
+    return turn.stop_together(work.services, words=f"stopping {', '.join(work.services)}")
+
+
+def _begin(turn: Turn, work: _Work) -> list[Blocker]:
+    if work.services:
+        blocker = start_substrate(
+            turn.deployment,
+            turn.client,
+            names=work.services,
+            action=turn.action,
+            operator=turn.operator,
+            tell=turn.tell,
+            deadline=turn.deadline,
+            clock=turn.clock,
+        )
+        if blocker:
+            return [blocker]
+    return turn.start(work.workers) if work.workers else []
+
+
 def _operate(
     deployment: Deployment,
     targets: Sequence[str],
     action: str,
-    work: Callable[[Turn, Sequence[str]], list[Blocker]],
+    operation: Callable[[Turn, _Work], list[Blocker]],
     *,
     timeout_seconds: float = UP_SECONDS_MAX,
     operator: str | None = None,
@@ -184,7 +221,7 @@ def _operate(
 ) -> UpResult:
     clock = clock or SystemClock()
     begun = clock.monotonic()
-    workers = deployment.workers(targets)
+    work = _Work(deployment.workers(targets), deployment.services_of(targets))
     client = SupervisorClient(deployment.profile.socket_path)
     client.snapshot()  # says at once when the platform is down
     with one_at_a_time(deployment.run_dir, clock):
@@ -197,7 +234,7 @@ def _operate(
             deadline=begun + timeout_seconds,
             clock=clock,
         )
-        blocking = work(turn, workers)
+        blocking = operation(turn, work)
     return UpResult(not blocking, True, clock.monotonic() - begun, tuple(blocking))
 
 

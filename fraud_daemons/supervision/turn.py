@@ -47,27 +47,27 @@ class Turn:
         deadline: float,
         clock: Clock,
     ) -> None:
-        self._deployment = deployment
-        self._client = client
-        self._action = action
-        self._operator = operator or operator_name()
-        self._tell = tell
-        self._clock = clock
+        self.deployment = deployment
+        self.client = client
+        self.action = action
+        self.operator = operator or operator_name()
+        self.tell = tell
+        self.clock = clock
         self.deadline = deadline
 
     def start(self, workers: Sequence[str], *, wait: bool = True) -> list[Blocker]:
         """Start in waves, each when the one before is ready. Returns who blocks."""
-        for wave in self._deployment.levels(workers):
-            processes = self._client.snapshot().processes
+        for wave in self.deployment.levels(workers):
+            processes = self.client.snapshot().processes
             if unknown := [w for w in wave if w not in processes]:
                 message = f"the running supervisor does not know {', '.join(unknown)}: packs have changed since it was started"
                 raise CommandError(f"{message}; run: platform down, then platform up")
             idle = [processes[w] for w in wave if not processes[w].runs and not self._stays_held(processes[w])]
             self._announce([process.name for process in idle])
             if idle:
-                self._tell(f"starting {', '.join(process.name for process in idle)}")
+                self.tell(f"starting {', '.join(process.name for process in idle)}")
             for process in idle:
-                self._client.start(process)
+                self.client.start(process)
             blocking = self._await_ready(wave, before=processes) if wait else []
             if blocking:
                 return blocking
@@ -75,7 +75,7 @@ class Turn:
 
     def stop(self, workers: Sequence[str]) -> list[Blocker]:
         """Stop in reverse order: ingress drains first, everything else at once. Returns who would not go."""
-        for number, wave in enumerate(reversed(self._deployment.levels(workers))):
+        for number, wave in enumerate(reversed(self.deployment.levels(workers))):
             words = f"draining {', '.join(wave)}" if number == 0 else f"draining {len(wave)} more"
             blocking = self.stop_together(wave, words=words)
             if blocking:
@@ -84,14 +84,14 @@ class Turn:
 
     def stop_together(self, names: Sequence[str], *, words: str) -> list[Blocker]:
         """Send every stop signal, then wait for all of them; supervisord kills who passes its own drain deadline."""
-        processes = self._client.snapshot().processes
+        processes = self.client.snapshot().processes
         named = [processes[name] for name in names if name in processes]
         self._announce([process.name for process in named])
         if any(process.runs for process in named):
-            self._tell(words)
+            self.tell(words)
         for process in named:
-            self._client.stop(process)
-        gone = wait_until(lambda: not self._running(names), self.deadline, self._clock)
+            self.client.stop(process)
+        gone = wait_until(lambda: not self._running(names), self.deadline, self.clock)
         return (
             []
             if gone
@@ -99,15 +99,15 @@ class Turn:
         )
 
     def _stays_held(self, process: SupervisedProcess) -> bool:
-        return process.held and self._action in ("up", "start")
+        return process.held and self.action in ("up", "start")
 
     def _running(self, names: Sequence[str]) -> list[str]:
-        processes = self._client.snapshot().processes
+        processes = self.client.snapshot().processes
         return [name for name in names if name in processes and processes[name].runs]
 
     def _announce(self, names: list[str]) -> None:
         if names:
-            self._client.announce(self._action, operator=self._operator, names=names)
+            self.client.announce(self.action, operator=self.operator, names=names)
 
     def _await_ready(self, wave: Sequence[str], *, before: Mapping[str, SupervisedProcess]) -> list[Blocker]:
         """Wait until all of `wave` are ready, or those that are not will never be: held, or dying again and again."""
@@ -115,8 +115,8 @@ class Turn:
         hopeless: set[str] = set()
 
         def settled() -> bool:
-            snapshot = self._client.snapshot()
-            picture = overview.draw(self._deployment, snapshot, clock=self._clock)
+            snapshot = self.client.snapshot()
+            picture = overview.draw(self.deployment, snapshot, clock=self.clock)
             pending[:] = [worker for worker in picture.workers if worker.worker in wave and not worker.ready]
             held = {worker.worker for worker in pending if worker.status == HELD}
             looping = {w.worker for w in pending if _keeps_dying(snapshot.processes[w.worker], before=before[w.worker])}
@@ -124,7 +124,7 @@ class Turn:
             hopeless.update(held | looping)
             return len(hopeless) == len(pending)
 
-        wait_until(settled, self.deadline, self._clock)
+        wait_until(settled, self.deadline, self.clock)
         pending.sort(key=lambda worker: worker.worker not in hopeless)  # the cause first, who merely waits after it
         return [self._blocker(worker, looping=worker.worker in hopeless) for worker in pending]
 
@@ -132,9 +132,9 @@ class Turn:
         status, reason = worker.status, reason_text(worker)
         if looping and status != HELD:  # between two deaths it looks as if it were starting
             status = FAILING
-            process = self._client.snapshot().processes[worker.worker]
+            process = self.client.snapshot().processes[worker.worker]
             reason = f"{process.last_death}, {process.quick_deaths} times in a row"
-        log = self._deployment.crash_log(worker.worker)
+        log = self.deployment.crash_log(worker.worker)
         # what one that merely waits has printed is of an earlier life
         return Blocker(worker.worker, status, reason, last_lines(log) if status in (HELD, FAILING) else ())
 

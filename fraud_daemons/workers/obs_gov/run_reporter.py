@@ -58,7 +58,7 @@ class Reporting(PlainActivity):
     def __init__(self, context: WorkerContext) -> None:
         self._context = context
         self._readers = Readers(
-            database_of=context.database_of, store=context.store, worlds_dir=context.profile.path("worlds")
+            database_of=context.long_database_of, store=context.store, worlds_dir=context.profile.path("worlds")
         )
         self._request: tuple[str, str] | None = None
         self._equations: list[dict[str, Any]] = []
@@ -125,7 +125,7 @@ class Reporting(PlainActivity):
 
     def _figure(self, name: str, run: str) -> list[dict[str, Any]]:
         """Rows of one of the report's own queries as dictionaries. Figures inform; only equations decide."""
-        with self._context.database.scope() as connection:
+        with self._context.long_database_of(WORKER.dsn).scope() as connection:
             cursor = connection.execute(load(_SQL, name), {"run": run})
             columns = [column.name for column in cursor.description or ()]
             return [dict(zip(columns, row, strict=True)) for row in cursor.fetchall()]
