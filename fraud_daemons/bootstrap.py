@@ -11,6 +11,7 @@ import importlib
 import os
 import signal
 from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -277,7 +278,7 @@ def run_worker(profile: Profile, name: str, *, tell: Callable[[str], None] = lam
     stop.listen()
     beat = _heartbeat(profile, pack.name, name, clock)
     lock = WorkerLock(profile.path("locks", f"{name}.lock"))
-    if not _wait_for_lock(lock, beat, stop, clock, log, tell=tell):
+    if not _wait_for_lock(lock, beat, stop, log, tell=tell):
         return int(ExitCode.GOOD)
     try:
         activities = worker.build(_context(profile, pack, worker, clock=clock, log=log, stop=stop))
@@ -308,7 +309,8 @@ def _context(
 ) -> WorkerContext:
     application_name = f"{pack.name}/{worker.name}/{os.getpid()}"
     role = REPORTER if worker.schema == "reporter" else role_of(worker.schema)
-    database = database_for(profile, worker.dsn, role=role, application_name=application_name)
+    database_of = partial(database_for, profile, role=role, application_name=application_name)
+    database = database_of(worker.dsn)
     same = same_server(profile, worker.dsn)
     bus_database = (
         database
@@ -325,10 +327,8 @@ def _context(
         make_store=lambda: evidence_store(profile),
         read_secrets=lambda: read_secrets(profile.run_dir),
         port_of=lambda service: chosen_port(profile, f"{service}_port"),
-        database_of=lambda name: database_for(profile, name, role=role, application_name=application_name),
-        long_database_of=lambda name: database_for(
-            profile, name, role=role, application_name=application_name, long_statements=True
-        ),
+        database_of=database_of,
+        long_database_of=partial(database_of, long_statements=True),
         clock=clock,
         log=log,
         stop=stop,
@@ -366,10 +366,9 @@ def _heartbeat(profile: Profile, pack: str, worker: str, clock: Clock) -> Heartb
 
 
 def _wait_for_lock(
-    lock: WorkerLock, beat: HeartbeatFile, stop: StopRequest, clock: Clock, log: Logger, *, tell: Callable[[str], None]
+    lock: WorkerLock, beat: HeartbeatFile, stop: StopRequest, log: Logger, *, tell: Callable[[str], None]
 ) -> bool:
     """Wait until an older copy is gone; False when asked to stop meanwhile."""
-    since = clock.monotonic()
     told = False
     while not lock.try_take():  # bounded by the other copy's life; a stop request ends it
         if not told:
@@ -377,7 +376,7 @@ def _wait_for_lock(
             tell(f"another copy holds the lock: {lock.holder()}; waiting until it is gone, Ctrl-C gives up")
             told = True
         if _supervised():  # a copy started by hand must not write over the heartbeat of the one that works
-            beat.beat("waiting", f"another copy holds the lock: {lock.holder()}, {clock.monotonic() - since:.0f} s")
+            beat.beat("waiting", f"another copy holds the lock: {lock.holder()}")
         stop.rest(_LOCK_REST_SECONDS)
         if stop.requested:
             return False

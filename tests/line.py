@@ -84,6 +84,7 @@ class Line:
             read_secrets=lambda: self.secrets,
             port_of=lambda service: self.ports[service],
             database_of=lambda _name: self.database,
+            long_database_of=lambda _name: self.database,
             clock=self.clock,
             log=structlog.get_logger(worker.name),
             stop=StopRequest(),

@@ -1,0 +1,140 @@
+"""A server that is stopped, not dead: no scope waits for it longer than its deadline, and all go on when it thaws."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import tempfile
+import time
+import uuid
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+from fraud_daemons.errors import CommitAmbiguous, OverloadFault, TransientFault
+from fraud_daemons.postgres_runtime.connector import (
+    ConnectOptions,
+    DsnSource,
+    close_thread_connections,
+    postgres_threadlocal_connection,
+)
+
+if TYPE_CHECKING:
+    from fraud_daemons.supervision.substrate.postgres import PostgresServer
+
+pytestmark = pytest.mark.datastore
+# ruff: noqa: PT012 - a scope's body and its failure belong together: what is tested is the scope around them
+
+DEADLINE_SECONDS = 1.5
+GRACE_SECONDS = 1.0
+OPTIONS = ConnectOptions(
+    application_name="frozen_test", connect_timeout=2, statement_timeout=1, client_deadline=DEADLINE_SECONDS
+)
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[PostgresServer]:
+    """A server of our own: freezing the shared one would stall everybody's test."""
+    from fraud_daemons.supervision.substrate.postgres import start_server
+
+    folder = Path(tempfile.mkdtemp(prefix="fp", dir="/tmp"))
+    try:
+        with start_server(folder, connections_max=20) as running:
+            yield running
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+@pytest.fixture
+def source(server: PostgresServer) -> Iterator[DsnSource]:
+    yield DsnSource(f"TEST_{uuid.uuid4().hex}", server.dsn)
+    close_thread_connections()
+
+
+@contextmanager
+def frozen(server: PostgresServer) -> Iterator[None]:
+    """SIGSTOP for the postmaster and all its children, SIGCONT at the end."""
+    postmaster = int((server.directory / "postgres" / "postmaster.pid").read_text().splitlines()[0])
+    children = Path(f"/proc/{postmaster}/task/{postmaster}/children").read_text().split()
+    everybody = [postmaster, *map(int, children)]
+    try:
+        for pid in everybody:
+            os.kill(pid, signal.SIGSTOP)
+        yield
+    finally:
+        for pid in reversed(everybody):
+            os.kill(pid, signal.SIGCONT)
+
+
+@contextmanager
+def ends_within(seconds: float) -> Iterator[None]:
+    begun = time.monotonic()
+    yield
+    assert time.monotonic() - begun < seconds
+
+
+def ask(source: DsnSource) -> object:
+    with postgres_threadlocal_connection(source, OPTIONS) as connection:
+        return connection.execute("select 1").fetchone()
+
+
+def test_a_scope_on_a_frozen_server_ends_at_its_deadline_and_works_again_after_the_thaw(
+    server: PostgresServer, source: DsnSource
+) -> None:
+    """Within deadline + 1 s it is transient, "postgres: no answer"; so is connecting anew; after SIGCONT it just works."""
+    assert ask(source) == (1,)
+    with frozen(server):
+        with ends_within(DEADLINE_SECONDS + GRACE_SECONDS), pytest.raises(TransientFault) as caught:
+            ask(source)
+        assert caught.value.reason == "postgres: no answer"
+        with ends_within(OPTIONS.connect_timeout + GRACE_SECONDS), pytest.raises(TransientFault) as caught:
+            ask(source)
+        assert caught.value.reason == "postgres: connect timeout"
+    assert ask(source) == (1,)
+
+
+def test_a_frozen_commit_is_ambiguous(server: PostgresServer, source: DsnSource) -> None:
+    """Nobody knows whether a COMMIT without an answer took place, and the fault says so."""
+    with ExitStack() as thaw, ends_within(DEADLINE_SECONDS + GRACE_SECONDS):
+        with pytest.raises(CommitAmbiguous) as caught, postgres_threadlocal_connection(source, OPTIONS) as connection:
+            connection.execute("create temporary table t ()")
+            thaw.enter_context(frozen(server))
+        assert caught.value.reason == "postgres: no answer"
+    assert ask(source) == (1,)
+
+
+def test_a_copy_into_a_frozen_server_ends_too(server: PostgresServer, source: DsnSource) -> None:
+    """Sending waits as receiving does: a full socket buffer is no way around the deadline."""
+    with ExitStack() as thaw, ends_within(DEADLINE_SECONDS + GRACE_SECONDS):
+        with pytest.raises(TransientFault) as caught, postgres_threadlocal_connection(source, OPTIONS) as connection:
+            connection.execute("create temporary table t (line text)")
+            thaw.enter_context(frozen(server))
+            with connection.cursor().copy("copy t from stdin") as copy:
+                for _ in range(1000):
+                    copy.write(b"x" * 65_536 + b"\n")
+        assert caught.value.reason == "postgres: no answer"
+    assert ask(source) == (1,)
+
+
+def test_the_callers_own_error_on_a_frozen_server_comes_through(server: PostgresServer, source: DsnSource) -> None:
+    """The rollback is given up at the deadline, and the caller's error is still what is raised."""
+    with (
+        ExitStack() as thaw,
+        ends_within(DEADLINE_SECONDS + GRACE_SECONDS),
+        pytest.raises(LookupError),
+        postgres_threadlocal_connection(source, OPTIONS) as connection,
+    ):
+        connection.execute("select 1")
+        thaw.enter_context(frozen(server))
+        raise LookupError
+    assert ask(source) == (1,)
+
+
+def test_a_slow_statement_is_the_servers_to_refuse(source: DsnSource) -> None:
+    """On a live server the statement timeout speaks first: overload, so that the batch is halved, not a lost link."""
+    with pytest.raises(OverloadFault), postgres_threadlocal_connection(source, OPTIONS) as connection:
+        connection.execute("select pg_sleep(5)")

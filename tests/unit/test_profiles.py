@@ -1,0 +1,29 @@
+"""Checks between settings: timers that must rise."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from fraud_daemons.config.profiles import load_profile
+from fraud_daemons.errors import ConfigurationError
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+@pytest.mark.parametrize(
+    ("setting", "value", "said"),
+    [
+        ("database.client_deadline_seconds", 3.0, "database.connect_timeout_seconds (3) must be below"),
+        ("database.client_deadline_seconds", 30.0, "below loop.watchdog_seconds (30)"),
+        ("database.client_deadline_seconds", 12.0, "below loop.beat_age_seconds_max (12)"),
+        ("database.statement_timeout_seconds", 8.0, "below database.client_deadline_seconds (8)"),
+        ("database.long_statement_timeout_seconds", 70.0, "below database.long_client_deadline_seconds (70)"),
+    ],
+)
+def test_timers_out_of_order_are_refused(setting: str, value: float, said: str) -> None:
+    """connect < deadline < beat age and watchdog, and a server's timeout below the client's: anything else is named."""
+    with pytest.raises(ConfigurationError) as caught:
+        load_profile("local_parity", root=ROOT, environment={}, overrides={setting: value})
+    assert any(said in problem for problem in caught.value.problems), caught.value.problems
