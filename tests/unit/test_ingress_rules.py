@@ -75,6 +75,15 @@ def test_a_live_transaction_gives_four_valid_events_of_one_flow() -> None:
     assert all(a != b for a, b in pairwise(places))
 
 
+def test_a_live_transaction_may_be_about_no_money() -> None:
+    """A balance inquiry or an account check has amount 0, posted whole as well as in four events."""
+    inquiry = {"flow_id": "f-0", "occurred_at": "2026-02-10T09:19:51Z", "amount_minor": 0, "currency": "USD"}
+    flow = fan_out(inquiry, platform_run_id=RUN, producer="client")
+    assert [validate_event(event, currency="USD") for event in flow.events] == [None] * 4
+    with pytest.raises(TransactionInvalid, match="amount_minor"):
+        fan_out(inquiry | {"amount_minor": -1}, platform_run_id=RUN, producer="client")
+
+
 @pytest.mark.parametrize("wrong", [[], "text", None, {}, {"flow_id": "f"}, {"flow_id": 7, "occurred_at": "x"}])
 def test_what_is_no_transaction_is_refused(wrong: object) -> None:
     """Any other JSON value is a named refusal, never a crash."""
