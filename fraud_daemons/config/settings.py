@@ -95,7 +95,7 @@ SETTINGS: tuple[Setting, ...] = (
     Setting("gate", "host", str, "127.0.0.1"),
     Setting("gate", "port", int, 8640, between(0, 65535)),
     Setting("gate", "threads", int, 4, between(1, 32)),
-    Setting("gate", "batch_events_max", int, 1000, between(1, 10000)),
+    Setting("gate", "batch_events_max", int, 1000, between(2, 10000)),
     Setting("gate", "body_bytes_max", int, 8 * 1024 * 1024, between(1024, 256 * 1024 * 1024)),
     Setting("gate", "wait_ms_max", int, 5000, between(0, 60000)),
     # --- producer

@@ -8,6 +8,9 @@ from typing import NamedTuple, Protocol
 
 from fraud_daemons.errors import FatalFault
 
+STORE = "object store"
+"""How the reason of every fault of the store begins, for whoever can go on without evidence for a while."""
+
 
 class PutOutcome(Enum):
     """What a put found."""

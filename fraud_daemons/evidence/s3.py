@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from fraud_daemons.errors import FatalFault, OverloadFault, PlatformError, TransientFault
-from fraud_daemons.evidence.port import EvidenceConflict, ObjectFacts, PutOutcome
+from fraud_daemons.evidence.port import STORE, EvidenceConflict, ObjectFacts, PutOutcome
 
 CONNECT_TIMEOUT_SECONDS = 3
 READ_TIMEOUT_SECONDS = 8
@@ -122,16 +122,16 @@ class S3EvidenceStore:
         if isinstance(error, PlatformError):
             return error
         if code in ("NoSuchKey", "404"):
-            return FatalFault(f"object store: {what}: no such object", reason="object store: no such object")
+            return FatalFault(f"object store: {what}: no such object", reason=f"{STORE}: no such object")
         if code in REFUSED:
             self._settings, self._client_or_none = self._read_settings(), None
-            return StoreRefusal(f"object store refused {what}: {code}", reason=f"object store: {code}")
+            return StoreRefusal(f"object store refused {what}: {code}", reason=f"{STORE}: {code}")
         if code == "EntityTooLarge":
-            return OverloadFault(f"object store: {what}: {code}", reason=f"object store: {code}")
+            return OverloadFault(f"object store: {what}: {code}", reason=f"{STORE}: {code}")
         if code is None and not _from_the_network(error):
             raise error
         name = code or type(error).__name__
-        return TransientFault(f"object store away: {what}: {name}", reason=f"object store: {name}")
+        return TransientFault(f"object store away: {what}: {name}", reason=f"{STORE}: {name}")
 
 
 def _code(error: Exception) -> str | None:

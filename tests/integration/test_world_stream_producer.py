@@ -360,6 +360,29 @@ def test_a_stream_waits_until_all_it_feeds_are_ready(line: Line, world: World, s
 
 
 @pytest.mark.usefixtures("_gate")
+def test_a_stream_does_not_wait_for_what_it_does_not_feed(line: Line, world: World, short_dir: Path) -> None:
+    """A report that is being made, and evidence that waits for its store, hold up nobody; a database that is away does."""
+    ask(line, 1, max_events_per_output=20)
+    activities = producer(line)
+    (short_dir / "beats" / "run_reporter.json").unlink()
+    for worker in ("ingestion_gate", "decision_log_audit"):
+        write_beat(short_dir, worker, state="waiting", reason="object store: EndpointConnectionError")
+    write_beat(short_dir, "label_store", state="waiting", reason="postgres: no answer")
+    with pytest.raises(TransientFault, match=r"^waiting for label_store: postgres: no answer$"):
+        work_until_ended(line, activities)
+    write_beat(short_dir, "label_store")
+    work_until_ended(line, activities)
+
+
+def test_no_request_is_larger_than_the_gate_takes(line: Line, world: World) -> None:
+    """With a gate that takes ten events at once, rounds of 30 transactions become requests of ten, and all is admitted."""
+    stream = ask(line, 1, max_events_per_output=60)
+    with open_gate(line, settings={"gate.batch_events_max": 10}):
+        work_until_ended(line, producer(line, **{"gate.batch_events_max": 10}))
+    check_slice(line, world, stream, 0, 60, stop_reason="max_events")
+
+
+@pytest.mark.usefixtures("_gate")
 def test_a_world_that_is_not_there_fails_its_stream_only(line: Line, world: World) -> None:
     """The stream is FAILED with its reason, and the next request has its turn."""
     ask(line, 1, world="nowhere")

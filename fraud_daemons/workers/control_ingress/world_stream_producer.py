@@ -5,7 +5,7 @@ is fixed in the table before anything of it is sent, and journal, totals and cur
 last answer. So after a kill anywhere the same round goes out again, with the same events and marks, and the gate absorbs
 what it had taken already. A later request on the same run goes on behind the cursor.
 
-It starts a stream only when every worker that the stream feeds is ready, and says which one it waits for.
+It starts a stream only when every worker that the stream feeds takes records on, and says which one it waits for.
 """
 
 from __future__ import annotations
@@ -93,8 +93,9 @@ class Streamer(PlainActivity):
         self._context = context
         self._client = client
         get = context.profile.get
-        self._rows_max: int = get("producer.round_transactions_max")
-        self._post_events_max: int = max(get("gate.batch_events_max"), self._rows_max + 1)
+        self._post_events_max: int = get("gate.batch_events_max")
+        # rows and the mark behind them are one part, and a part is never split over two requests
+        self._rows_max: int = min(get("producer.round_transactions_max"), self._post_events_max - 1)
         self._current: _Current | None = None
         self._round: _Round | None = None
         self._world: World | None = None
@@ -133,7 +134,7 @@ class Streamer(PlainActivity):
             self._give_up(stream, error)
             return None
         if stream.state == "WAITING":
-            trouble = waiting_for(self._context.profile, self._context.clock, own_name=self._context.worker.name)
+            trouble = waiting_for(self._context.profile, self._context.clock)
             if trouble is not None:
                 raise TransientFault(trouble, reason=trouble)
             stream = self._begin(stream)
