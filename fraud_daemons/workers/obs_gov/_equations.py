@@ -169,8 +169,10 @@ LINES: Final[tuple[Line, ...]] = (
         Query(
             "dead letters on the way to a decision",
             "PLATFORM_DSN",
-            "select case topic when 'traffic' then event_id else convert_from(body, 'UTF8')::jsonb ->> 'event_id' end"
-            " from dead_letters.letters where platform_run_id = %(run)s and state <> 'REDRIVEN' and worker in"
+            # a letter behind the gate goes by its flow; its body may be anything, so it is not asked
+            "select coalesce(b.event_id, l.event_id) from dead_letters.letters l left join csfb.bindings b"
+            " on b.platform_run_id = l.platform_run_id and b.flow_id = l.event_id"
+            " where l.platform_run_id = %(run)s and l.state <> 'REDRIVEN' and l.worker in"
             " ('context_store_flow_binding', 'online_feature_plane', 'decision_fabric')"
             " and topic in ('traffic', 'flows.bound', 'flows.featured')",
         ),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -31,43 +31,57 @@ class Readers:
 
     def ids(self, side: Side, run: str) -> Counter[str]:
         """The side's ids with how often each occurs."""
+        found = Counter[str]()
+        for batch in self.batches(side, run):
+            found.update(batch)
+        return found
+
+    def batches(self, side: Side, run: str) -> Iterator[list[str]]:
+        """The side's ids in pieces, so that the worker can beat between them: a run may have a million events."""
         match side:
             case Query():
-                return Counter(row[0] for row in self.rows(side.dsn, side.sql, run))
+                yield [row[0] for row in self.rows(side.dsn, side.sql, run)]
             case Objects():
-                return Counter(self._object_ids(side, run))
+                yield from self._of_objects(side, run)
             case WorldSlice():
-                return Counter(self._world_ids(run))
+                yield from self._of_worlds(run)
 
     def rows(self, dsn: str, sql: str, run: str) -> list[tuple[Any, ...]]:
         """One query in one short transaction: nothing is computed while it is open."""
         with self.database_of(dsn).scope() as connection:
             return connection.execute(sql.encode(), {"run": run}).fetchall()
 
-    def _object_ids(self, side: Objects, run: str) -> Iterator[str]:
+    def _of_objects(self, side: Objects, run: str) -> Iterator[list[str]]:
         for found in self.store.list(f"{run}/{side.family}/"):
             document = orjson.loads(self.store.get(found.key))
-            for record in document.get("records", [document]):
-                if record.get("event_type") != PROGRESS_MARK:
-                    yield record[side.field]
+            records = document.get("records", [document])
+            yield [record[side.field] for record in records if record.get("event_type") != PROGRESS_MARK]
 
-    def _world_ids(self, run: str) -> Iterator[str]:
+    def _of_worlds(self, run: str) -> Iterator[list[str]]:
         """Event ids of each world's outputs up to the producer's cursors."""
         cursors = self.rows(
             "WSP_CHECKPOINT_DSN",
             "select world, output, next_index from wsp.wsp_checkpoint where platform_run_id = %(run)s",
             run,
         )
+        worlds = {name: open_world(self.worlds_dir, name) for name in {cursor[0] for cursor in cursors}}
         for name, output, stop in cursors:
-            world = open_world(self.worlds_dir, name)
+            world = worlds[name]
             for start in range(0, stop, WORLD_ROWS_AT_ONCE):
-                for row in world.read(output, start, min(WORLD_ROWS_AT_ONCE, stop - start)):
-                    yield derived_id("event", world.scenario_run_id, output, source_key(output, row["payload"]))
+                rows = world.read(output, start, min(WORLD_ROWS_AT_ONCE, stop - start))
+                yield [
+                    derived_id("event", world.scenario_run_id, output, source_key(output, row["payload"]))
+                    for row in rows
+                ]
 
 
-def balance(readers: Readers, line: Line, run: str) -> dict[str, Any]:
-    """One equation: how many on the left, what is missing on the right, what is surplus there, with examples."""
-    left, right = readers.ids(line.left, run), readers.ids(line.right, run)
+def balancing(readers: Readers, line: Line, run: str) -> Generator[None, None, dict[str, Any]]:
+    """One equation, piece by piece: how many on the left, what is missing on the right, what is surplus, with examples."""
+    left, right = Counter[str](), Counter[str]()
+    for side, ids in ((line.left, left), (line.right, right)):
+        for batch in readers.batches(side, run):
+            ids.update(batch)
+            yield
     missing, surplus = left - right, right - left
     explained = readers.ids(line.letters, run) if line.letters and missing else Counter[str]()
     dead = missing & explained

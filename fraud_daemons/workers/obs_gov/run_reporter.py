@@ -1,13 +1,13 @@
 """Writes the run report: what was sent, admitted, decided and kept, proved by sets of ids from different stores.
 
-One equation per step, so that the worker beats between them. The report's bytes are fixed in the ledger, put once into
+One piece of an equation per step, so that the worker beats between them. The report's bytes are fixed in the ledger, put once into
 the object store, and only then shown.
 """
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Generator, Sequence
 from typing import Any
 
 import orjson
@@ -24,8 +24,8 @@ from fraud_daemons.runtime.consumer import StatelessHandler
 from fraud_daemons.runtime.unit_of_work import UnitOfWork
 from fraud_daemons.runtime.worker import Worker, WorkerContext
 from fraud_daemons.state import reports
-from fraud_daemons.workers.obs_gov._equations import LINES
-from fraud_daemons.workers.obs_gov._sides import Readers, balance
+from fraud_daemons.workers.obs_gov._equations import LINES, Line
+from fraud_daemons.workers.obs_gov._sides import Readers, balancing
 
 IDLE_REST_SECONDS = 0.2
 _SQL = "fraud_daemons.workers.obs_gov.sql"
@@ -51,7 +51,7 @@ class RequestIntake(StatelessHandler):
 
 
 class Reporting(PlainActivity):
-    """Makes the oldest requested report, one equation a step."""
+    """Makes the oldest requested report, a piece of an equation a step."""
 
     name = "reporting"
 
@@ -62,6 +62,7 @@ class Reporting(PlainActivity):
         )
         self._request: tuple[str, str] | None = None
         self._equations: list[dict[str, Any]] = []
+        self._balancing: Generator[None, None, dict[str, Any]] | None = None
 
     def step(self) -> Outcome:
         if self._request is None:
@@ -71,15 +72,27 @@ class Reporting(PlainActivity):
             return Outcome(rest_seconds=0.0 if self._request else IDLE_REST_SECONDS)
         run, request_id = self._request
         if len(self._equations) < len(LINES):
-            self._equations.append(balance(self._readers, LINES[len(self._equations)], run))
-            return Outcome(records=1)
+            return self._go_on_with(LINES[len(self._equations)], run)
         self._fix(run, request_id)
         self.forget()
         return Outcome(records=1)
 
+    def _go_on_with(self, line: Line, run: str) -> Outcome:
+        """The next piece of an equation; its result when there is no other."""
+        if self._balancing is None:
+            self._balancing = balancing(self._readers, line, run)
+        try:
+            next(self._balancing)
+        except StopIteration as end:
+            self._equations.append(end.value)
+            self._balancing = None
+            return Outcome(records=1)
+        return Outcome()
+
     def forget(self) -> None:
         self._request = None
         self._equations = []
+        self._balancing = None
 
     def _fix(self, run: str, request_id: str) -> None:
         """Fix the report's bytes before anything is put."""

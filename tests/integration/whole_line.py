@@ -1,0 +1,104 @@
+"""A small run that went the whole way: a sealed world over HTTP through every worker of the line, and reports about it.
+
+`whole_run` leaves a run whose every equation holds; `ask_for_report` lets a reporter work and gives what it wrote.
+"""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import orjson
+
+from fraud_daemons.domain.identity import derived_id
+from fraud_daemons.runtime.activity import Activity
+from fraud_daemons.workers.case_labels import case_management, case_trigger, label_store
+from fraud_daemons.workers.control_ingress import world_stream_producer
+from fraud_daemons.workers.decision_lane import action_layer, decision_fabric, decision_log_audit
+from fraud_daemons.workers.obs_gov.run_reporter import WORKER as REPORTER
+from fraud_daemons.workers.rtdl_core import context_store_flow_binding, online_feature_plane
+from fraud_daemons.worlds.generator import make_world
+from tests.gate import Gate, open_gate, prepare, traffic
+from tests.integration.test_world_stream_producer import OTHER_WORKERS, ask, work_until_ended, write_beat
+from tests.line import Line
+
+TRANSACTIONS = 120
+BEHIND_THE_GATE = (
+    context_store_flow_binding.WORKER,
+    online_feature_plane.WORKER,
+    decision_fabric.WORKER,
+    action_layer.WORKER,
+    decision_log_audit.WORKER,
+    case_trigger.WORKER,
+    case_management.WORKER,
+    label_store.WORKER,
+)
+"""In the order of the line."""
+
+
+def whole_run(line: Line, run_dir: Path) -> Line:
+    """The tiny world through every worker, and two events refused; the line's run is then one of its own."""
+    stream_the_world(line, run_dir)
+    finish(line)
+    return line
+
+
+def stream_the_world(line: Line, run_dir: Path) -> None:
+    """Producer, gate and its evidence; nothing behind the gate has worked yet. Object stores outlive a test: a new run."""
+    line.run = f"platform_20260101T{uuid.uuid4().int % 10**6:06}Z"
+    prepare(line)
+    for worker in OTHER_WORKERS:
+        write_beat(run_dir, worker)
+    make_world(run_dir / "worlds", name="tiny", transactions=TRANSACTIONS, seed=7, currency="USD")
+    ask(line, 1, run=line.run)
+    with open_gate(line) as gate:
+        work_until_ended(line, line.activities(world_stream_producer.WORKER))
+        assert len(line.bodies("traffic")) > TRANSACTIONS, "the gate refused the world"
+        _be_refused(line, gate)
+        for _ in range(2):  # a sealer that lingers looks idle
+            line.drain(gate.activities[1:], advance_seconds=2.0)
+
+
+def finish(line: Line) -> None:
+    """Every worker behind the gate, in the order of the line, until nothing is left to do."""
+    for worker in BEHIND_THE_GATE:
+        line.work(worker, settings={"evidence.linger_seconds": 0.0})
+
+
+def _be_refused(line: Line, gate: Gate) -> None:
+    """Two events whose ids are known with another content: quarantined, and no event of the world is missing by it."""
+    first, second = (body for body in line.bodies("traffic")[:2])
+    answers = gate.post([{**body, "payload": {**body["payload"], "amount_minor": 1}} for body in (first, second)])
+    assert answers.statuses == ["QUARANTINED"] * 2
+    assert gate.post([traffic(1, run=line.run) | {"event_id": first["event_id"]}]).statuses == ["QUARANTINED"]
+
+
+def reporter(line: Line) -> list[Activity]:
+    """The worker as a new process has it."""
+    return line.activities(REPORTER)
+
+
+def ask_for_report(line: Line, activities: Sequence[Activity], ordinal: int = 1) -> dict[str, Any] | None:
+    """Ask for a report, let the activities work: the report whose evidence is written, or None."""
+    request_id = derived_id("report", line.run, str(ordinal))
+    line.append(
+        "control",
+        [{"kind": "REPORT_REQUESTED", "request_id": request_id, "platform_run_id": line.run,
+          "requested_at": f"2026-01-01T00:00:{ordinal:02}.000000Z"}],
+        event_id=lambda body: body["request_id"],
+    )  # fmt: skip
+    line.drain(activities)
+    return written_report(line, request_id)
+
+
+def written_report(line: Line, request_id: str) -> dict[str, Any] | None:
+    """What the ledger calls complete, after a look at the object itself."""
+    rows = line.sql("select body, object_key from reporter.reports where request_id = %s and state = 'COMPLETE'", (request_id,))  # fmt: skip
+    if not rows:
+        return None
+    [(body, key)] = rows
+    assert line.make_store().get(key) == bytes(body), "the object is not the report"
+    document: dict[str, Any] = orjson.loads(body)
+    return document
