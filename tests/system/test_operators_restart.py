@@ -38,4 +38,6 @@ def test_restarts_of_every_worker_every_pack_and_all_twice_over(platform: Platfo
     events = [json.loads(line) for line in (platform.run_dir / "events.ndjson").read_text().splitlines()]
     stops = [event for event in events if event.get("cause") == "operator" and event.get("kind") in ("exit", "stop")]
     for name in (worker for workers in packs.values() for worker in workers):
-        assert len([event for event in stops if event["worker"] == name]) >= 6, f"the audit lacks restarts of {name}"
+        mine = [event for event in stops if event["worker"] == name]
+        assert len(mine) >= 6, f"the audit lacks restarts of {name}"
+        assert not [event for event in mine if event.get("signal") == "SIGKILL"], f"{name} passed its drain deadline"

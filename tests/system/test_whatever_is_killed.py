@@ -10,6 +10,7 @@ from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import psycopg
 
@@ -44,10 +45,10 @@ def undisturbed(platform: PlatformUnderTest) -> set[tuple[str, str]]:
 
 
 @contextmanager
-def streaming(platform: PlatformUnderTest, *words: str) -> Iterator[subprocess.Popen[str]]:
+def streaming(platform: PlatformUnderTest, *words: str, world: str = WORLD) -> Iterator[subprocess.Popen[str]]:
     """`platform stream` in the background; on exit waits until it has ended well."""
     process = subprocess.Popen(
-        [str(COMMAND), "stream", "--world", WORLD, *words, "--timeout", "280", "--json"],
+        [str(COMMAND), "stream", "--world", world, *words, "--timeout", "280", "--json"],
         cwd=ROOT, env=platform.environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
     )  # fmt: skip
     try:
@@ -156,3 +157,30 @@ def test_postgres_away_for_thirty_seconds(platform: PlatformUnderTest) -> None:
     )
     assert_every_equation_holds(platform.report())
     assert digests(platform, run) == expected
+
+
+def all_waiting(platform: PlatformUnderTest) -> dict[str, dict[str, Any]] | None:
+    """The workers by name when every one of them is running waiting, else None."""
+    workers = platform.workers()
+    return workers if all(worker["status"] == "running waiting" for worker in workers.values()) else None
+
+
+def test_workers_that_start_while_postgres_is_away_wait_for_it(platform: PlatformUnderTest) -> None:
+    """PostgreSQL slow to come up at boot: every worker is born while it is away, none exits, each says what it waits for;
+    all become ready by themselves once it serves."""
+    platform.say("stop", "postgres")
+    try:
+        for worker in platform.workers().values():
+            platform.kill(worker["pid"])
+        born = wait_until(lambda: all_waiting(platform), seconds=30, what="every worker born anew and waiting")
+        time.sleep(5.0)
+        still = platform.workers()
+        assert {name: w["pid"] for name, w in still.items()} == {name: w["pid"] for name, w in born.items()}, (
+            "a worker exited"
+        )
+        assert sum("postgres" in (w["reason"] or "") for w in still.values()) >= 9, still
+    finally:
+        platform.say("start", "postgres")
+    wait_until(lambda: platform.status()["verdict"] == "running ready", seconds=20, what="all ready by themselves")
+    after = platform.workers()
+    assert {name: w["pid"] for name, w in after.items()} == {name: w["pid"] for name, w in born.items()}
