@@ -134,13 +134,13 @@ def fault_from(error: psycopg.Error, verdict: Verdict) -> PlatformError | None:
     """The platform's fault for a judged error; None for a bug, which keeps its own traceback."""
     message = f"{verdict.reason}: {_first_line(error)}"
     match verdict.kind:
-        case Kind.TRANSIENT:
+        case Kind.TRANSIENT | Kind.CREDENTIAL:  # on an open connection the credential has worked: it is being rotated
             return TransientFault(message, reason=verdict.reason)
         case Kind.OVERLOAD:
             return OverloadFault(message, reason=verdict.reason)
         case Kind.POISON:
             return PoisonFault(message, reason=verdict.reason)
-        case Kind.FATAL | Kind.CREDENTIAL:
+        case Kind.FATAL:
             return FatalFault(message, reason=verdict.reason)
         case Kind.BUG:
             return None

@@ -322,6 +322,15 @@ def test_a_rotated_password_is_picked_up_without_a_restart(
         assert connection.execute("select current_user").fetchone() == (login,)
 
 
+def test_a_credential_refused_on_an_open_connection_is_transient(source: DsnSource, database: str) -> None:
+    """Whoever has logged in may be refused while roles are changed under it: it waits, and reads its credential again."""
+    raising = "do $$ begin raise exception using errcode = '28000'; end $$"
+    with pytest.raises(TransientFault) as caught, postgres_threadlocal_connection(source, OPTIONS) as connection:
+        connection.execute(raising)
+    assert caught.value.reason == "postgres: 28000"
+    assert sessions(database) == []
+
+
 def test_a_database_that_does_not_exist_is_fatal(source: DsnSource, database: str) -> None:
     """No retry can help against a wrong database name: said at once."""
     wrong = DsnSource(source.name, lambda: make_conninfo(database, dbname="nowhere"))
