@@ -93,6 +93,7 @@ def platform() -> None:
 
 def main() -> None:
     """Entry point of the console script."""
+    os.umask(0o077)  # whatever a command makes - worlds, ports, hints - is the operator's own
     raise SystemExit(run(sys.argv[1:]))
 
 

@@ -6,6 +6,7 @@ Chosen below the kernel's ephemeral range: an outgoing connection can never be g
 from __future__ import annotations
 
 import json
+import os
 import random
 import socket
 from collections.abc import Iterable, Mapping, Sequence
@@ -70,7 +71,8 @@ def release_ports(run_dir: Path, names: Sequence[str]) -> None:
 
 def _write(run_dir: Path, ports: Mapping[str, int]) -> None:
     temporary = run_dir / f"{FILE_NAME}.new"
-    temporary.write_text(json.dumps(ports, indent=1, sort_keys=True))
+    with os.fdopen(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as file:
+        json.dump(ports, file, indent=1, sort_keys=True)
     temporary.replace(run_dir / FILE_NAME)
 
 

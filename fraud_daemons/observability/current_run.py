@@ -5,6 +5,7 @@ The truth is the newest row of control.runs; status must not depend on the datab
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 FILE_NAME = "current_run"
@@ -13,7 +14,8 @@ FILE_NAME = "current_run"
 def note_current_run(run_dir: Path, platform_run_id: str) -> None:
     """Remember the run that has just begun."""
     temporary = run_dir / f"{FILE_NAME}.new"
-    temporary.write_text(platform_run_id + "\n")
+    with os.fdopen(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as file:
+        file.write(platform_run_id + "\n")
     temporary.replace(run_dir / FILE_NAME)
 
 
