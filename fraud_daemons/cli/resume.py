@@ -21,4 +21,6 @@ def command(call: Invocation, *, targets: tuple[str, ...], everything: bool, tim
     if bool(targets) == everything:
         raise CommandError("name the packs or workers to resume, or give --all", exit_code=ExitCode.USAGE)
     result = lifecycle.resume(call.deployment(), targets, timeout_seconds=timeout_seconds, tell=call.tell)
-    return supervised.answer(call, result, done=f"resumed: {', '.join(targets) or 'everything that was held'}")
+    nothing = f"nothing is held: {', '.join(targets)}" if targets else "nothing is held"
+    done = f"resumed: {', '.join(result.released)}" if result.released else nothing
+    return supervised.answer(call, result, done=done)

@@ -7,7 +7,7 @@ run directory: each holds the same lock. Provisioning (database, roles, migratio
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from fraud_daemons.clock import Clock, SystemClock
@@ -45,6 +45,8 @@ class UpResult:
     """Processes of an earlier supervisor that had to be ended first."""
     config_changed: bool = False
     """It was up already, with a configuration that is no longer that of profile and packs."""
+    released: tuple[str, ...] = ()
+    """What `resume` found held and started again."""
 
 
 @dataclass(frozen=True)
@@ -147,7 +149,10 @@ def resume(deployment: Deployment, targets: Sequence[str], **options: Any) -> Up
     client = SupervisorClient(deployment.profile.socket_path)
     processes = client.snapshot().processes
     held = [w for w in deployment.workers(targets) if w in processes and processes[w].held]
-    return _operate(deployment, held, "resume", lambda turn, work: turn.start(work.workers) if held else [], **options)
+    if not held:
+        return UpResult(ready=True, already=True, elapsed_seconds=0.0)
+    result = _operate(deployment, held, "resume", lambda turn, work: turn.start(work.workers), **options)
+    return replace(result, released=tuple(held))
 
 
 def stop(deployment: Deployment, targets: Sequence[str], **options: Any) -> UpResult:

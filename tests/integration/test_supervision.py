@@ -236,8 +236,13 @@ def test_a_configuration_fault_is_held_until_resume(platform: Platform) -> None:
     assert not platform.up().ready  # another up does not loop it either
     assert len([r for r in platform.audit("door") if r["kind"] == "exit"]) == 1
     platform.tell("door", "work")
-    assert lifecycle.resume(platform.deployment, ["door"], operator="ada").ready
+    resumed = lifecycle.resume(platform.deployment, [], operator="ada")
+    assert (resumed.ready, resumed.released) == (True, ("door",))
     assert platform.audit("door")[-1]["operator"] == "ada"
+    pid = platform.pid("door")
+    again = lifecycle.resume(platform.deployment, [], operator="ada")
+    assert (again.ready, again.released) == (True, ())
+    assert platform.pid("door") == pid, "a resume with nothing held touches nobody"
 
 
 def test_an_immediately_dying_worker_does_not_spin(platform: Platform) -> None:
