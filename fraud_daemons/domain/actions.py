@@ -6,13 +6,12 @@ retry after any crash carries the key of the first attempt. What nobody granted 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any, Final
 
 from fraud_daemons.domain.identity import derived_id
-from fraud_daemons.errors import ConfigurationError
 
 ACTIONS: Final = (
     "decline_authorisation",
@@ -44,20 +43,6 @@ class Denied:
     """A refusal, with the sentence that goes into the outcome's `detail`."""
 
     detail: str
-
-
-def parse_authority(document: Mapping[str, Iterable[str]], *, source: str) -> Authority:
-    """The authority table from a mapping origin -> action names; every problem is reported together."""
-    problems = [
-        f"{origin}: unknown action {action!r}; known are {', '.join(ACTIONS)}"
-        for origin, actions in document.items()
-        for action in actions
-        if action not in ACTIONS
-    ]
-    problems += [f"{origin!r}: an origin reads 'kind:name' or 'kind:*'" for origin in document if ":" not in origin]
-    if problems:
-        raise ConfigurationError(problems, source=source)
-    return {origin: frozenset(actions) for origin, actions in document.items()}
 
 
 def authorise(origin: str, action: str, authority: Authority = DEFAULT_AUTHORITY) -> Denied | None:

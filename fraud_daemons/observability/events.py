@@ -18,7 +18,6 @@ LOCK_WAITED_FOR: Final = "lock_waited_for"
 # evidence
 SEGMENT_SEALED: Final = "segment_sealed"
 # ingress
-GATE_OPENED: Final = "gate_opened"
 REQUEST_ANSWERED: Final = "request_answered"
 STREAM_STARTED: Final = "stream_started"
 STREAM_ENDED: Final = "stream_ended"

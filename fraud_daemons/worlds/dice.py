@@ -22,10 +22,6 @@ class Dice:
     def __init__(self, seed: int) -> None:
         self._random = random.Random(seed).random  # noqa: S311 - made-up customers, no secrets
 
-    def fraction(self) -> float:
-        """Uniform in [0, 1)."""
-        return self._random()
-
     def chance(self, probability: float) -> bool:
         """True with `probability`."""
         return self._random() < probability

@@ -116,7 +116,7 @@ class World:
             start += len(batch)
 
     def flow_ids(self, start: int = 0, stop: int | None = None) -> Iterator[str]:
-        """The ids of the world's flows in its total order: the sealed side of the run report."""
+        """The ids of the world's flows in its total order."""
         return (row["payload"]["flow_id"] for row in self.rows("traffic", start, stop))
 
     def rejects(self) -> Iterator[dict[str, Any]]:
