@@ -1,39 +1,18 @@
-"""Whether every stage has caught up: checkpoints against heads, evidence written, nothing pending. Read from the tables,
-never from a worker's own counters."""
+"""Waits until every stage has caught up (`state.progress` says which has not), and not for a worker that is held."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from pathlib import Path
 
 from fraud_daemons.clock import Clock
 from fraud_daemons.errors import CommandError, ExitCode, TransientFault
 from fraud_daemons.observability.heartbeat import read_heartbeat
-from fraud_daemons.postgres_runtime.connector import Connection
-from fraud_daemons.postgres_runtime.statements import load
 from fraud_daemons.runtime.database import Database
 from fraud_daemons.runtime.signals import StopRequest
+from fraud_daemons.state.progress import Behind, behind
 
 LOOK_EVERY_SECONDS = 0.1
 QUIET_LOOKS = 2  # a worker may be between reading its last record and publishing the next stage's first
-
-
-@dataclass(frozen=True)
-class Behind:
-    """A stage that has not caught up: who, on what, by how many records."""
-
-    stage: str
-    what: str
-    records: int
-
-    def __str__(self) -> str:
-        return f"{self.stage} is {self.records} behind on {self.what}"
-
-
-def behind(connection: Connection) -> list[Behind]:
-    """Every stage that is not through, furthest behind first."""
-    rows = connection.execute(load("fraud_daemons.acceptance.sql", "behind.sql"))
-    return [Behind(*row) for row in rows]
 
 
 def refuse_held(beats: Path) -> None:

@@ -17,8 +17,10 @@ from fraud_daemons.errors import CommandError, ExitCode, TransientFault
 from fraud_daemons.runtime.database import Database
 from fraud_daemons.runtime.signals import StopRequest
 from fraud_daemons.state import reports
+from fraud_daemons.state.progress import Behind
 
 LOOK_EVERY_SECONDS = 0.1
+STAGES_SHOWN_MAX = 3
 STAGES = (
     "bound", "featured", "decided", "intents", "outcomes", "audited", "triggers", "cases_opened", "cases_merged", "labels",
 )  # fmt: skip
@@ -46,12 +48,21 @@ def wait_for_report(
     """The report, once its evidence is written. Raises CommandError when the reporter does not answer in time."""
     deadline = clock.monotonic() + timeout_seconds
     stop = StopRequest()
+    asked = {"platform_run_id": platform_run_id, "request_id": request_id}
     while clock.monotonic() < deadline:
+        report, conflict = None, None
         try:
             with database.scope() as connection:
-                report = reports.finished(connection, platform_run_id=platform_run_id, request_id=request_id)
+                report = reports.finished(connection, **asked)
+                conflict = reports.conflict_key(connection, **asked) if report is None else None
         except TransientFault:
-            report = None  # the database restarts under us; the request is on the bus and stays
+            pass  # the database restarts under us; the request is on the bus and stays
+        if conflict is not None:
+            raise CommandError(
+                f"evidence conflict at {conflict}: an object with other bytes stands there and was not overwritten;"
+                " find who wrote it, then ask for another report",
+                exit_code=ExitCode.NO,
+            )
         if report is not None:
             document: dict[str, Any] = orjson.loads(report.body)
             return {**document, "evidence": {"object_key": report.object_key, "sha256": report.sha256}}
@@ -89,7 +100,7 @@ def render_outputs(document: dict[str, Any]) -> list[str]:
 
 
 def render_verdict(document: dict[str, Any]) -> list[str]:
-    """Stages, latency, terms, what does not balance, verdict."""
+    """Stages, latency, terms, what still flows, verdict, what does not balance."""
     lines = ["stages   " + "  ".join(f"{stage} {document['stages'].get(stage, 0)}" for stage in STAGES)]
     latency = document.get("latency_ms") or {}
     if latency.get("p50") is not None:
@@ -98,6 +109,7 @@ def render_verdict(document: dict[str, Any]) -> list[str]:
         )
     terms = {name: count for name, count in document["terms"].items() if count}
     lines.append("terms    " + ("  ".join(f"{name} {count}" for name, count in terms.items()) or "none"))
+    lines += _flowing(document)
     equations = document["equations"]
     good = sum(1 for equation in equations if _balanced(equation))
     empty = (
@@ -105,6 +117,15 @@ def render_verdict(document: dict[str, Any]) -> list[str]:
     )
     lines.append(f"verdict  {document['verdict']}: {good} of {len(equations)} equations hold, by ids{empty}")
     return lines + [line for equation in equations if not _balanced(equation) for line in _equation(equation)]
+
+
+def _flowing(document: dict[str, Any]) -> list[str]:
+    """Which stages were not through when the stores were compared: then a difference may be only a matter of moments."""
+    if document.get("caught_up", True):  # a reporter of an earlier version does not say
+        return []
+    stages = [str(Behind(**stage)) for stage in document["behind"]]
+    more = f"; and {len(stages) - STAGES_SHOWN_MAX} more" if len(stages) > STAGES_SHOWN_MAX else ""
+    return [f"still flowing: {'; '.join(stages[:STAGES_SHOWN_MAX])}{more}; ask again when platform status shows lag 0"]
 
 
 def _equations(document: dict[str, Any]) -> list[str]:

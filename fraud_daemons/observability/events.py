@@ -25,3 +25,4 @@ STREAM_ENDED: Final = "stream_ended"
 WEBHOOK_ANSWERED: Final = "webhook_answered"
 # reports
 REPORT_WRITTEN: Final = "report_written"
+REPORT_CONFLICTED: Final = "report_conflicted"

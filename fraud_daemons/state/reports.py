@@ -66,6 +66,23 @@ def complete(connection: Connection, report: Report) -> None:
     )
 
 
+def set_conflict(connection: Connection, report: Report) -> None:
+    """An object with other bytes stands at the report's key: it is neither shown nor tried again."""
+    connection.execute(
+        "update reporter.reports set state = 'CONFLICT' where platform_run_id = %s and request_id = %s",
+        (report.platform_run_id, report.request_id),
+    )
+
+
+def conflict_key(connection: Connection, *, platform_run_id: str, request_id: str) -> str | None:
+    """The object key at which a request's report met other bytes; None when it did not."""
+    row = connection.execute(
+        "select object_key from reporter.reports where platform_run_id = %s and request_id = %s and state = 'CONFLICT'",
+        (platform_run_id, request_id),
+    ).fetchone()
+    return str(row[0]) if row else None
+
+
 def finished(connection: Connection, *, platform_run_id: str, request_id: str) -> Report | None:
     """The report that answers a request, when its evidence is written."""
     row = connection.execute(

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Generator, Sequence
+from dataclasses import asdict
 from typing import Any
 
 import orjson
@@ -17,13 +18,15 @@ from fraud_daemons.domain.envelope import OUTPUTS, TRUTH
 from fraud_daemons.domain.identity import canonical_json
 from fraud_daemons.errors import PoisonFault
 from fraud_daemons.evidence.keys import report_key
+from fraud_daemons.evidence.port import EvidenceConflict
 from fraud_daemons.observability import events
+from fraud_daemons.postgres_runtime.connector import Connection
 from fraud_daemons.postgres_runtime.statements import load
 from fraud_daemons.runtime.activity import Activity, Outcome, PlainActivity
 from fraud_daemons.runtime.consumer import StatelessHandler
 from fraud_daemons.runtime.unit_of_work import UnitOfWork
 from fraud_daemons.runtime.worker import Worker, WorkerContext
-from fraud_daemons.state import reports
+from fraud_daemons.state import progress, reports
 from fraud_daemons.workers.obs_gov._equations import LINES, Line
 from fraud_daemons.workers.obs_gov._sides import Readers, balancing
 
@@ -63,12 +66,15 @@ class Reporting(PlainActivity):
         self._request: tuple[str, str] | None = None
         self._equations: list[dict[str, Any]] = []
         self._balancing: Generator[None, None, dict[str, Any]] | None = None
+        self._behind: list[progress.Behind] = []
+        """What was still flowing when the report was begun."""
 
     def step(self) -> Outcome:
         if self._request is None:
             self._write_what_is_fixed()
             with self._context.database.scope() as connection:
                 self._request = reports.next_request(connection)
+                self._behind = _flowing(connection) if self._request else []
             return Outcome(rest_seconds=0.0 if self._request else IDLE_REST_SECONDS)
         run, request_id = self._request
         if len(self._equations) < len(LINES):
@@ -93,6 +99,7 @@ class Reporting(PlainActivity):
         self._request = None
         self._equations = []
         self._balancing = None
+        self._behind = []
 
     def _fix(self, run: str, request_id: str) -> None:
         """Fix the report's bytes before anything is put."""
@@ -113,19 +120,36 @@ class Reporting(PlainActivity):
         with self._context.database.scope() as connection:
             waiting = reports.unwritten(connection)
         for report in waiting:
-            self._context.store.put_once(report.object_key, report.body, sha256=report.sha256)
+            try:
+                self._context.store.put_once(report.object_key, report.body, sha256=report.sha256)
+            except (
+                EvidenceConflict
+            ) as conflict:  # this one report is lost to whoever wrote there; the next ones are not
+                self._set_aside(report, conflict)
+                continue
             with self._context.database.scope() as connection:
                 reports.complete(connection, report)
             self._context.log.info(
                 events.REPORT_WRITTEN, run=report.platform_run_id, verdict=report.verdict, key=report.object_key
             )
 
+    def _set_aside(self, report: reports.Report, conflict: EvidenceConflict) -> None:
+        with self._context.database.scope() as connection:
+            reports.set_conflict(connection, report)
+        self._context.log.error(
+            events.REPORT_CONFLICTED, run=report.platform_run_id, key=report.object_key, message=str(conflict)
+        )
+
     def _document(self, run: str, request_id: str) -> dict[str, Any]:
         outputs = {row.pop("output"): row for row in self._figure("outputs.sql", run)}
+        with self._context.database.scope() as connection:
+            behind = self._behind or _flowing(connection)
         good = all(e["missing"] == 0 and e["surplus"] == 0 for e in self._equations)
         return {
             "platform_run_id": run,
             "request_id": request_id,
+            "caught_up": not behind,
+            "behind": [asdict(stage) for stage in behind],
             "elapsed_seconds": self._figure("elapsed.sql", run)[0].get("seconds"),
             "outputs": {name: tally for name, tally in outputs.items() if name in OUTPUTS},
             "truth": outputs[TRUTH],
@@ -142,6 +166,11 @@ class Reporting(PlainActivity):
             cursor = connection.execute(load(_SQL, name), {"run": run})
             columns = [column.name for column in cursor.description or ()]
             return [dict(zip(columns, row, strict=True)) for row in cursor.fetchall()]
+
+
+def _flowing(connection: Connection) -> list[progress.Behind]:
+    """Stages with records still to come. Requests on `control` are no records: ours is one of them."""
+    return [stage for stage in progress.behind(connection) if stage.what not in WORKER.consumes]
 
 
 def build(context: WorkerContext) -> list[Activity]:
