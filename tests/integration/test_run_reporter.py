@@ -250,13 +250,15 @@ def run_worker(name: str) -> Any:
 
 
 def test_an_empty_run_does_not_pass(line: Line) -> None:
-    """Nothing equals nothing on every line: that proves nothing, and the verdict is FAIL."""
+    """Nothing equals nothing on every line: that proves nothing, also when an earlier report is there to be compared."""
     line.run = "platform_19990101T000000Z"
     line.begin_run()
-    report = ask_for_report(line, reporter(line))
-    assert report is not None
-    assert {(e["count"], e["missing"], e["surplus"]) for e in report["equations"]} == {(0, 0, 0)}
-    assert report["verdict"] == "FAIL"
+    for ordinal in (1, 2):
+        report = ask_for_report(line, reporter(line), ordinal)
+        assert report is not None
+        assert {(e["missing"], e["surplus"]) for e in report["equations"]} == {(0, 0)}
+        assert sum(e["count"] for e in report["equations"]) == ordinal - 1
+        assert report["verdict"] == "FAIL"
 
 
 # --- once

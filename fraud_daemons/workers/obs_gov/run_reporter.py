@@ -157,8 +157,12 @@ class Reporting(PlainActivity):
             "equations": self._equations,
             "terms": {row["term"]: row["records"] for row in self._figure("terms.sql", run)},
             "latency_ms": self._figure("latency.sql", run)[0],
-            "verdict": "PASS" if good and any(e["count"] for e in self._equations) else "FAIL",
+            "verdict": "PASS" if good and self._something_went_through() else "FAIL",
         }
+
+    def _something_went_through(self) -> bool:
+        """Nothing equals nothing on every line; and earlier reports about nothing are not something."""
+        return any(e["count"] for e in self._equations if e["name"] not in WORKER.equations)
 
     def _figure(self, name: str, run: str) -> list[dict[str, Any]]:
         """Rows of one of the report's own queries as dictionaries. Figures inform; only equations decide."""
