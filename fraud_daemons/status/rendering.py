@@ -137,7 +137,9 @@ def _causes(workers: Iterable[WorkerPicture]) -> Iterable[tuple[str, str, str]]:
         age = f", {age_text(longest)}" if longest is not None else ""
         names = ", ".join(w.worker for w in touched[:NAMES_SHOWN_MAX])
         more = f" and {len(touched) - NAMES_SHOWN_MAX} more" if len(touched) > NAMES_SHOWN_MAX else ""
-        yield status, status.removeprefix("running ") + ":", f"{reason}{age} - {names}{more}{_advice(status, touched)}"
+        how_many = f": {len(touched)} workers {status.removeprefix('running ')}" if len(touched) > 1 else ""
+        text = f"{reason}{how_many}{age} - {names}{more}{_advice(status, touched)}"
+        yield status, status.removeprefix("running ") + ":", text
 
 
 def _advice(status: str, touched: Sequence[WorkerPicture]) -> str:

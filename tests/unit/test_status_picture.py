@@ -185,11 +185,11 @@ def test_the_json_is_the_contract(tmp_path: Path) -> None:
 
 
 def test_one_cause_is_one_line(tmp_path: Path) -> None:
-    """Three workers that wait for the same thing are one line with its age, not three."""
+    """Three workers that wait for the same thing are one line with their number and its age, not three."""
     waiting: tuple[WorkerState, str] = ("waiting", "postgres: refused")
     screen = render(_platform(tmp_path, {"alpha": waiting, "beta": waiting, "gamma": waiting}))
     assert screen.count("postgres: refused") == 1
-    assert "waiting: postgres: refused, 14 s - alpha, beta, gamma" in screen
+    assert "waiting: postgres: refused: 3 workers waiting, 14 s - alpha, beta, gamma" in screen
 
 
 def test_columns_are_aligned_with_and_without_colour(tmp_path: Path) -> None:
