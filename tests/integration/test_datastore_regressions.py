@@ -1,4 +1,4 @@
-"""The regression names of the datastore incident for the decision lane: each a short story on a real PostgreSQL.
+"""The regression names of the datastore incident: each a short story on a real PostgreSQL.
 
 In the incident, workers lost their place or did their work twice when the database went away in the middle of a batch.
 """
@@ -7,8 +7,15 @@ from __future__ import annotations
 
 import pytest
 
+from fraud_daemons.domain.envelope import OUTPUTS
 from fraud_daemons.errors import TransientFault
+from fraud_daemons.postgres_runtime.connector import counters
+from fraud_daemons.runtime.unit_of_work import UnitOfWork
+from fraud_daemons.workers.case_labels import case_trigger
 from fraud_daemons.workers.decision_lane import action_layer, decision_fabric, decision_log_audit
+from fraud_daemons.workers.rtdl_core import context_store_flow_binding
+from tests.case_labels_records import decision
+from tests.integration import test_context_store_flow_binding as context_store
 from tests.integration.lane import bind, flow, intent
 from tests.line import Line
 
@@ -113,3 +120,89 @@ def test_decision_log_audit_storage(line: Line) -> None:
     line.work(decision_log_audit.WORKER, settings={"evidence.linger_seconds": 0.0})
     assert line.sql("select distinct state from dla.segments") == [("COMPLETE",)]
     assert list(line.make_store().list(f"{line.run}/dla/audit/")) == objects
+
+
+def test_context_store_intake(line: Line) -> None:
+    """Every part that was taken in stands in the store, once, with the checkpoint behind it; what waits is not bound."""
+    events = context_store.world(20)
+    for output in OUTPUTS[:-1]:  # the anchors are still to come
+        context_store.send(line, output, events[output])
+    for _ in range(2):
+        line.fresh_checkpoints()
+        assert line.work(context_store_flow_binding.WORKER) == 60
+        assert line.sql("select count(*) from csfb.frames") == [(20,)]
+        assert line.sql("select count(*) from csfb.anomalies") == [(0,)]
+        assert line.sql("select count(*) from csfb.bindings") == [(0,)]
+    assert sum(positions(line, "context_store_flow_binding").values()) == 60
+
+
+def test_context_store_storage_after_a_cut_in_the_middle_of_a_batch(
+    line: Line, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The server goes away while bindings are published: no frame, no binding and no checkpoint stands; the repetition
+    binds every flow once, in order."""
+    events = context_store.world(20)
+    for output in OUTPUTS:
+        context_store.send(line, output, events[output])
+    context_store.send_marks(line, events["traffic"][-1])
+    activities = line.activities(context_store_flow_binding.WORKER)
+    activities[0].step()  # takes its claim
+    publish = UnitOfWork.publish
+
+    def cut(unit: UnitOfWork, *arguments: object, **names: object) -> None:
+        cut_sessions(line)
+        publish(unit, *arguments, **names)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(UnitOfWork, "publish", cut)
+    with pytest.raises(TransientFault):
+        activities[0].step()
+    monkeypatch.undo()
+    activities[0].forget()
+    assert line.sql("select (select count(*) from csfb.frames), (select count(*) from csfb.bindings)") == [(0, 0)]
+    assert line.records("flows.bound") == []
+    assert set(positions(line, "context_store_flow_binding").values()) == {0}
+    line.drain(activities)
+    assert context_store.problems(line, events) == []
+
+
+def test_case_trigger_checkpoint(line: Line, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Trigger, publication and checkpoint commit together: after a cut none of them stands, after the repetition all do."""
+    line.append("decisions", [decision(n, outcome="BLOCK", run=line.run) for n in range(20)])
+    activities = line.activities(case_trigger.WORKER)
+    activities[0].step()  # takes its claim
+    publish = UnitOfWork.publish
+
+    def cut(unit: UnitOfWork, *arguments: object, **names: object) -> None:
+        publish(unit, *arguments, **names)  # type: ignore[arg-type]
+        cut_sessions(line)
+
+    monkeypatch.setattr(UnitOfWork, "publish", cut)
+    with pytest.raises(TransientFault):
+        activities[0].step()
+    monkeypatch.undo()
+    activities[0].forget()
+    assert line.sql("select count(*) from case_trigger.triggers") == [(0,)]
+    assert set(positions(line, "case_trigger").values()) == {0}
+    line.drain(activities)
+    assert line.sql("select count(*) from case_trigger.triggers") == [(20,)]
+    assert len(line.records("case_triggers")) == 20
+    assert positions(line, "case_trigger") == {"decisions": 20, "action_outcomes": 0}
+
+
+def test_connector_lifecycle(line: Line) -> None:
+    """One session for all the scopes of a worker's life; when the server ends it, one more, and nothing is left open."""
+    before = counters()
+    line.append("flows.featured", bind(line, [flow(n) for n in range(20)]))
+    activities = line.activities(decision_fabric.WORKER, settings={"loop.batch_records_max": 2})
+    line.drain(activities)
+    assert counters()["opened"] - before["opened"] <= 1
+    assert counters()["reused"] - before["reused"] >= 10, "ten batches"
+    cut_sessions(line)
+    line.append("flows.featured", bind(line, [flow(n) for n in range(20, 40)]))
+    line.drain(activities)
+    assert counters()["opened"] - before["opened"] <= 2
+    assert line.sql("select count(*) from df.decisions") == [(40,)]
+    states = (
+        "select distinct state from pg_stat_activity where datname = current_database() and pid <> pg_backend_pid()"
+    )
+    assert line.sql(states) == [("idle",)]

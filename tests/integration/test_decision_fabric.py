@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from fraud_daemons.domain.policy import Evaluation
 from fraud_daemons.errors import ConfigurationError
 from fraud_daemons.workers.decision_lane import decision_fabric
 from fraud_daemons.workers.decision_lane.decision_fabric import WORKER
@@ -81,6 +82,16 @@ def test_advancing_the_checkpoint_only_turns_the_fact_red(line: Line) -> None:
     crafted(line)
     line.drain(line.pass_through(WORKER))
     with pytest.raises(AssertionError):
+        each_rule_fires_on_its_record_and_not_on_the_neighbour(line)
+
+
+def test_constant_allow_turns_the_fact_red(line: Line, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A worker that decides every flow once and always ALLOW is not honest, and the fact says so."""
+    crafted(line)
+    monkeypatch.setattr("fraud_daemons.domain.decisions.evaluate", lambda *_: Evaluation("ALLOW", 0, ()))
+    line.work(WORKER)
+    every_bound_flow_is_decided_exactly_once(line)
+    with pytest.raises(AssertionError, match="did not fire"):
         each_rule_fires_on_its_record_and_not_on_the_neighbour(line)
 
 

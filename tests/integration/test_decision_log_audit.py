@@ -96,6 +96,14 @@ def test_advancing_the_checkpoint_only_turns_the_fact_red(lane: Line) -> None:
         chains_from_the_objects_equal_the_index(lane)
 
 
+def test_counting_without_chaining_turns_the_fact_red(lane: Line) -> None:
+    """An index that is right and no objects behind it: the chains cannot be rebuilt, and the fact says so."""
+    lane.drain(lane.activities(WORKER)[:1])
+    assert len(index(lane)) == FLOWS
+    with pytest.raises(AssertionError):
+        chains_from_the_objects_equal_the_index(lane)
+
+
 def test_a_withheld_outcome_leaves_exactly_its_chain_open(lane: Line) -> None:
     """One outcome is kept back: that chain is open and says what it waits for; when it comes the chain closes."""
     withheld = lane.bodies("action_outcomes")[0]
