@@ -23,9 +23,9 @@ pytestmark = pytest.mark.datastore
 
 
 def cut_sessions(line: Line) -> None:
-    """End every other session on the database, as a restart of the server would."""
+    """End every other session on the database, as a restart of the server would, and wait until they are gone."""
     line.sql(
-        "select pg_terminate_backend(pid) from pg_stat_activity where datname = current_database() and pid <> pg_backend_pid()"
+        "select pg_terminate_backend(pid, 5000) from pg_stat_activity where datname = current_database() and pid <> pg_backend_pid()"
     )
 
 
