@@ -50,6 +50,17 @@ def test_commands_in_pages_exist(page: Path) -> None:
     assert named <= set(COMMANDS) | LATER_COMMANDS, f"no such command: {named - set(COMMANDS)}"
 
 
+@pytest.mark.parametrize("page", PAGES, ids=_name)
+def test_the_tests_named_in_pages_exist(page: Path) -> None:
+    """A page names tests as `path.py::test`; without a path it is the file named last."""
+    file, gone = "", []
+    for path, name in re.findall(r"`(tests/[\w/]+\.py)?(?:::(test_\w+))?`", page.read_text()):
+        file = path or file
+        if file and not ((ROOT / file).is_file() and f"def {name}" in (ROOT / file).read_text()):
+            gone.append(f"{file}::{name}")
+    assert not gone
+
+
 def test_every_worker_is_in_the_picture_and_in_the_contracts() -> None:
     """A newcomer finds each worker of the packs in the README's picture, and its shapes in CONTRACTS.md."""
     workers = [worker for pack in load_packs(ROOT) for worker in pack.workers]
