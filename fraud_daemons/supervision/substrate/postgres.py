@@ -91,11 +91,11 @@ def postgres_command(run_dir: Path, *, lock: Path) -> list[str]:
     return launch_command(server, lock=lock, death_signal=STOP_SIGNAL, unprivileged=way_down())
 
 
-def login_refusal(run_dir: Path, *, password: str, user: str = OWNER_ROLE) -> str | None:
+def login_refusal(run_dir: Path, *, password: str, user: str = OWNER_ROLE, port: int = SOCKET_PORT) -> str | None:
     """None when the server accepts a login and answers a query, else what it said, in one line."""
     # psql and not the driver: `up` and the tests need no psycopg, and this login is nobody's session for longer than 20 ms
     environment = {"PGPASSWORD": password, "PGCONNECT_TIMEOUT": "3", "PATH": os.defpath}
-    target = f"host={socket_folder(run_dir)} port={SOCKET_PORT} dbname=postgres user={user}"
+    target = f"host={socket_folder(run_dir)} port={port} dbname=postgres user={user}"
     command = [str(postgres_binary("psql")), "-XAtw", "-d", target, "-c", "select 1"]
     try:
         done = subprocess.run(
@@ -272,5 +272,5 @@ def _await_login(directory: Path, password: str, process: subprocess.Popen[bytes
         if clock.monotonic() > deadline:
             raise TransientFault(f"postgres does not accept a login after {START_SECONDS_MAX:g} s: {refusal}")
         if socket.exists():
-            refusal = login_refusal(directory, password=password) if port == SOCKET_PORT else None
+            refusal = login_refusal(directory, password=password, port=port)
         clock.wait(0.02, pause)
