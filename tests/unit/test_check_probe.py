@@ -27,10 +27,10 @@ class Store:
         return self._gives if self._gives is not None else self.objects[key]
 
     def list(self, prefix: str) -> Iterator[ObjectFacts]:
-        raise NotImplementedError
+        raise AssertionError("the probe of a conditional put only puts and gets")
 
     def check(self) -> None:
-        raise NotImplementedError
+        raise AssertionError("the probe of a conditional put only puts and gets")
 
 
 @pytest.mark.parametrize(
