@@ -76,14 +76,14 @@ def provisioned_template(postgres_server: PostgresServer) -> str:
     from fraud_daemons.bootstrap import TOPICS
     from fraud_daemons.bus.postgres_log import PostgresBus
     from fraud_daemons.postgres_runtime.connector import ConnectOptions, DsnSource, close_thread_connections
-    from fraud_daemons.postgres_runtime.provisioning import SERVICE_SCHEMAS, STATE_SCHEMAS, provision
+    from fraud_daemons.postgres_runtime.provisioning import READER_SCHEMAS, SERVICE_SCHEMAS, STATE_SCHEMAS, provision
     from fraud_daemons.runtime.database import Database
 
     name = "line_template"
     with psycopg.connect(postgres_server.dsn(), autocommit=True) as connection:
         connection.execute(f"CREATE DATABASE {name}")
     dsn = postgres_server.dsn(name)
-    schemas = ("bus", "control", "reporter", *SERVICE_SCHEMAS, *STATE_SCHEMAS)
+    schemas = ("bus", "control", *READER_SCHEMAS, *SERVICE_SCHEMAS, *STATE_SCHEMAS)
     provision(dsn, schemas=schemas, passwords=None, application_name="test")
     database = Database(DsnSource(f"TEST {dsn}", lambda: dsn), ConnectOptions(application_name="test"))
     PostgresBus(database.scope).ensure_topics(TOPICS, partitions=3)

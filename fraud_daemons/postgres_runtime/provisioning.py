@@ -44,12 +44,18 @@ STATE_SCHEMAS = (
     "case_trigger",
     "case_mgmt",
     "label_store",
+    "ieg",
+    "archive",
 )
+READER_SCHEMAS = ("reporter", "conformance", "console")
+"""Schemas of those who watch: their role reads every table and writes only its own schema."""
+
 READS = {"ig": ("df.decisions",), "df": ("dl.postures",)}
 """Tables of another component that a component may read: the gate answers GET /v1/decisions, a decision is made under
 the posture of the degrade ladder."""
 
 OPERATOR, REPORTER = "fp_operator", "fp_reporter"
+READERS = (OPERATOR, REPORTER, "fp_conformance", "fp_console")
 PROVISIONING_LOCK = 0x66726175  # advisory lock: one `up` at a time changes schemas, roles and grants
 
 
@@ -60,7 +66,7 @@ def role_of(schema: str) -> str:
 
 def all_roles() -> tuple[str, ...]:
     """Every login role that is created with a generated password."""
-    return (*(role_of(schema) for schema in (*STATE_SCHEMAS, "bus")), OPERATOR, REPORTER)
+    return (*(role_of(schema) for schema in (*STATE_SCHEMAS, "bus")), *READERS)
 
 
 @dataclass(frozen=True)
@@ -210,7 +216,7 @@ def _grant(connection: Connection, schemas: Sequence[str]) -> None:
             if schema in components:
                 run("grant usage on schema {s} to {r}", s=schema, r=role_of(component))
                 run("grant select on {s}.{t} to {r}", s=schema, t=name, r=role_of(component))
-    members = [*(role_of(c) for c in components), OPERATOR, REPORTER]
+    members = [*(role_of(c) for c in components), *READERS]
     for role in (*members, role_of("bus")):
         for schema in service if role in members else ():
             run("grant usage on schema {s} to {r}", s=schema, r=role)
@@ -223,7 +229,7 @@ def _grant(connection: Connection, schemas: Sequence[str]) -> None:
         if "control" in schemas:
             run("grant usage on schema control to {r}", r=role)
             run("grant select on all tables in schema control to {r}", r=role)
-    for reader in (OPERATOR, REPORTER):
+    for reader in READERS:
         for schema in schemas:
             run("grant usage on schema {s} to {r}", s=schema, r=reader)
             run("grant select on all tables in schema {s} to {r}", s=schema, r=reader)
@@ -231,9 +237,8 @@ def _grant(connection: Connection, schemas: Sequence[str]) -> None:
             run("grant pg_read_all_stats to {r}", r=reader)
     if "control" in schemas:
         run("grant insert, update on all tables in schema control to {r}", r=OPERATOR)
-    if "reporter" in schemas:
-        run("grant usage on schema reporter to {r}", r=REPORTER)
-        run("grant select, insert, update, delete on all tables in schema reporter to {r}", r=REPORTER)
+    for own in (schema for schema in READER_SCHEMAS if schema in schemas):
+        run("grant select, insert, update, delete on all tables in schema {s} to {r}", s=own, r=role_of(own))
 
 
 def _may_pass_on(connection: Connection, role: str) -> bool:

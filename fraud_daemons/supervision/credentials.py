@@ -11,7 +11,7 @@ from fraud_daemons.config.secrets_file import generate_password, read_secrets, w
 from fraud_daemons.supervision.substrate.objectstore import StoreCredentials
 
 # beside one role per schema: who reports, who runs the runs, and the operator's own commands
-_FURTHER_ROLES: Final = (OWNER_ROLE, "fp_operator", "fp_reporter", "fp_control")
+_FURTHER_ROLES: Final = (OWNER_ROLE, "fp_operator", "fp_reporter", "fp_conformance", "fp_console", "fp_control")
 _FURTHER_SECRETS: Final = {
     "objectstore": ("access_key", "secret_key", "writer_access_key", "writer_secret_key"),
     "gate": ("producer_key", "client_key"),

@@ -14,6 +14,7 @@ from fraud_daemons.bus.postgres_log import PostgresBus
 from fraud_daemons.postgres_runtime.connector import ConnectOptions, DsnSource, close_thread_connections
 from fraud_daemons.postgres_runtime.provisioning import (
     OPERATOR,
+    READER_SCHEMAS,
     SERVICE_SCHEMAS,
     STATE_SCHEMAS,
     all_roles,
@@ -35,7 +36,7 @@ PASSWORD = "only-for-this-test"
 
 @pytest.fixture
 def roles(line: Line) -> Iterator[Line]:
-    schemas = ("bus", "control", "reporter", *SERVICE_SCHEMAS, *STATE_SCHEMAS)
+    schemas = ("bus", "control", *READER_SCHEMAS, *SERVICE_SCHEMAS, *STATE_SCHEMAS)
     provision(line.dsn, schemas=schemas, passwords=dict.fromkeys(all_roles(), PASSWORD), application_name="test")
     yield line
     close_thread_connections()

@@ -12,6 +12,7 @@ from psycopg.conninfo import make_conninfo
 from fraud_daemons.bus.postgres_log import PostgresBus
 from fraud_daemons.postgres_runtime.connector import ConnectOptions, DsnSource, close_thread_connections
 from fraud_daemons.postgres_runtime.provisioning import (
+    READER_SCHEMAS,
     SERVICE_SCHEMAS,
     STATE_SCHEMAS,
     all_roles,
@@ -30,7 +31,7 @@ PASSWORD = "only-for-this-test"
 @pytest.fixture
 def roles(line: Line) -> Iterator[Line]:
     """The line's database with roles and grants."""
-    schemas = ("bus", "control", "reporter", *SERVICE_SCHEMAS, *STATE_SCHEMAS)
+    schemas = ("bus", "control", *READER_SCHEMAS, *SERVICE_SCHEMAS, *STATE_SCHEMAS)
     provision(line.dsn, schemas=schemas, passwords=dict.fromkeys(all_roles(), PASSWORD), application_name="test")
     yield line
     close_thread_connections()

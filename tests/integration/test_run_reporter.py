@@ -18,8 +18,8 @@ from fraud_daemons.state import reports
 from fraud_daemons.supervision.substrate.objectstore import ObjectStore, client_for
 from fraud_daemons.supervision.substrate.postgres import PostgresServer
 from fraud_daemons.workers.obs_gov import _sides, run_reporter
+from fraud_daemons.workers.obs_gov._equation_terms import Line as Equation
 from fraud_daemons.workers.obs_gov._equations import LINES
-from fraud_daemons.workers.obs_gov._equations import Line as Equation
 from fraud_daemons.workers.obs_gov._sides import Readers, balancing
 from fraud_daemons.workers.obs_gov.run_reporter import WORKER
 from tests.conftest import opened_line

@@ -29,7 +29,7 @@ BANNED_CALLS = {
     "uuid.uuid4": ("domain.identity.derived_id", set()),
     "os.system": ("subprocess.run with an argument list", set()),
 }
-ENVIRONMENT_READERS = {"bootstrap.py", "cli", "supervision", "acceptance"}
+ENVIRONMENT_READERS = {"bootstrap", "cli", "supervision", "acceptance"}
 NO_COMMON_NAMES = {"utils", "util", "common", "helpers", "helper", "misc"}
 
 # PostgreSQL keywords that are not free as a column name (pg_get_keywords: reserved, type-or-function, column-name)

@@ -14,7 +14,7 @@ from fraud_daemons.domain.envelope import PROGRESS_MARK, source_key
 from fraud_daemons.domain.identity import derived_id
 from fraud_daemons.evidence.port import EvidenceStore
 from fraud_daemons.runtime.database import Database
-from fraud_daemons.workers.obs_gov._equations import Line, Objects, Query, Side, WorldSlice
+from fraud_daemons.workers.obs_gov._equation_terms import Line, Objects, Query, Side, WorldSlice
 from fraud_daemons.worlds.sealed import open_world
 
 EXAMPLES_MAX = 5

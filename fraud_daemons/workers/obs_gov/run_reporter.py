@@ -27,7 +27,8 @@ from fraud_daemons.runtime.consumer import StatelessHandler
 from fraud_daemons.runtime.unit_of_work import UnitOfWork
 from fraud_daemons.runtime.worker import Worker, WorkerContext
 from fraud_daemons.state import progress, reports
-from fraud_daemons.workers.obs_gov._equations import LINES, Line
+from fraud_daemons.workers.obs_gov._equation_terms import Line
+from fraud_daemons.workers.obs_gov._equations import LINES
 from fraud_daemons.workers.obs_gov._sides import Readers, balancing
 
 IDLE_REST_SECONDS = 0.2

@@ -1,0 +1,127 @@
+"""Where each DSN name leads: the setting, else PLATFORM_DSN, else the embedded server; and under which role."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from typing import Any
+
+import psycopg
+from psycopg.conninfo import conninfo_to_dict, make_conninfo
+
+from fraud_daemons.bus.postgres_log import PostgresBus
+from fraud_daemons.config.dsns import EVENT_BUS_DSN, PLATFORM_DSN
+from fraud_daemons.config.embedded import embedded_dsn
+from fraud_daemons.config.profiles import Profile
+from fraud_daemons.config.secrets_file import read_secrets
+from fraud_daemons.errors import ConfigurationError
+from fraud_daemons.postgres_runtime.connector import ConnectOptions, DsnSource
+from fraud_daemons.postgres_runtime.provisioning import OPERATOR
+from fraud_daemons.runtime.database import Database
+
+DATABASE_NAME = "fraud_platform"
+
+
+def dsn_source(profile: Profile, name: str, *, role: str) -> DsnSource:
+    """Where DSN `name` comes from: its own setting, else PLATFORM_DSN, else the embedded server, as `role`."""
+
+    def read() -> str:
+        given = profile.dsns.get(name) or profile.dsns.get(PLATFORM_DSN)
+        passwords = read_secrets(profile.run_dir).get("postgres", {})
+        if given is None:
+            return embedded_dsn(profile.run_dir, user=role, password=passwords.get(role, ""), dbname=DATABASE_NAME)
+        if profile.get("database.roles") == "given" or role not in passwords:
+            return given
+        return make_conninfo(given, user=role, password=passwords[role])
+
+    # named by where it leads, so that two names on one server share a connection
+    return DsnSource(f"{name if name in profile.dsns else PLATFORM_DSN} as {role}", read)
+
+
+def database_for(
+    profile: Profile, name: str, *, role: str, application_name: str, long_statements: bool = False
+) -> Database:
+    """A database by DSN name, with the profile's timeouts; `long_statements` for whoever reads a whole run at once."""
+    source = dsn_source(profile, name, role=role)
+    return Database(source, _options(profile, application_name=application_name, long_statements=long_statements))
+
+
+def _options(profile: Profile, *, application_name: str, long_statements: bool) -> ConnectOptions:
+    get, long = profile.get, "long_" if long_statements else ""
+    return ConnectOptions(
+        application_name=application_name,
+        connect_timeout=get("database.connect_timeout_seconds"),
+        statement_timeout=get(f"database.{long}statement_timeout_seconds"),
+        client_deadline=get(f"database.{long}client_deadline_seconds"),
+        lock_timeout=get("database.lock_timeout_seconds"),
+        idle_in_transaction=get("database.idle_in_transaction_seconds"),
+        age_max=get("database.connection_age_seconds_max"),
+    )
+
+
+def operator_database(profile: Profile, command: str) -> Database:
+    """What the commands use: reads everything, writes runs, pins and requests."""
+    name = f"platform/{command}/{os.getpid()}"
+    return database_for(profile, PLATFORM_DSN, role=OPERATOR, application_name=name, long_statements=True)
+
+
+def operator_bus(database: Database) -> PostgresBus:
+    """The bus as the commands see it."""
+    return PostgresBus(database.scope)
+
+
+def owner_dsn(profile: Profile) -> tuple[str, str]:
+    """The owner's DSN without its password, and the password: for tools that take a DSN in argv."""
+    parts = conninfo_to_dict(owner(profile))
+    password = str(parts.pop("password", "") or "")
+    return make_conninfo("", **parts), password
+
+
+def owner_database(profile: Profile, command: str) -> Database:
+    """The database as its owner: for `up` and `check`, never for a worker."""
+    options = _options(profile, application_name=f"platform/{command}/{os.getpid()}", long_statements=True)
+    return Database(DsnSource(f"{PLATFORM_DSN} as owner", lambda: owner(profile)), options)
+
+
+def owner(profile: Profile) -> str:
+    """DSN of the owner: PLATFORM_DSN as given, or the embedded server's own."""
+    password = read_secrets(profile.run_dir).get("postgres", {}).get("fp_owner", "")
+    embedded = embedded_dsn(profile.run_dir, user="fp_owner", password=password, dbname=DATABASE_NAME)
+    return profile.dsns.get(PLATFORM_DSN) or embedded
+
+
+def dsn_problems(profile: Profile) -> list[str]:
+    """What is wrong with the explicit DSNs before anybody connects. Never quotes one: they hold passwords."""
+    problems, places = [], {PLATFORM_DSN: _place(profile.dsns.get(PLATFORM_DSN, ""))}
+    for name, dsn in profile.dsns.items():
+        try:
+            places[name] = _place(dsn)
+        except ConfigurationError:
+            problems.append(f"{name}: not a libpq connection string or URL, such as postgresql://user:password@host/db")
+            continue
+        if places[name] != places[PLATFORM_DSN]:
+            why = ": the gate admits and appends in one commit" if name in (EVENT_BUS_DSN, "IG_ADMISSION_DSN") else ""
+            problems.append(
+                f"{name}: leads to another database than {PLATFORM_DSN}; not yet possible{why} - give both the same, or"
+                f" only {PLATFORM_DSN}"
+            )
+    return problems
+
+
+def same_server(profile: Profile, name: str) -> bool:
+    """Whether a DSN's tables stand on the bus's own server and database: then the outbox *is* the log."""
+
+    def place(dsn_name: str) -> Mapping[str, Any]:
+        return _place(profile.dsns.get(dsn_name) or profile.dsns.get(PLATFORM_DSN, ""))
+
+    return place(name) == place(EVENT_BUS_DSN)
+
+
+def _place(dsn: str) -> Mapping[str, Any]:
+    """Server and database of a DSN; {} for the embedded one."""
+    try:
+        parts = conninfo_to_dict(dsn)
+    except psycopg.ProgrammingError:
+        # without its text and its cause: libpq quotes the string, with the password in it
+        raise ConfigurationError(["a DSN is not a libpq connection string or URL"], source="database.dsns") from None
+    return {key: value for key, value in parts.items() if key in ("host", "hostaddr", "port", "dbname")}

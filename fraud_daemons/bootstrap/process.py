@@ -1,0 +1,178 @@
+"""One worker's process: put together from its profile, locked against a second copy, turned until it is told to stop."""
+
+from __future__ import annotations
+
+import ctypes
+import importlib
+import os
+import signal
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+
+import fraud_daemons
+from fraud_daemons.bootstrap.databases import database_for, same_server
+from fraud_daemons.bootstrap.stores import evidence_store
+from fraud_daemons.bus.postgres_log import PostgresBus
+from fraud_daemons.clock import Clock, SystemClock
+from fraud_daemons.config.dsns import EVENT_BUS_DSN
+from fraud_daemons.config.packs import Pack, load_packs, worker_module
+from fraud_daemons.config.ports import chosen_port
+from fraud_daemons.config.profiles import Profile
+from fraud_daemons.config.secrets_file import read_secrets
+from fraud_daemons.errors import ConfigurationError, ExitCode, FatalFault
+from fraud_daemons.observability import events
+from fraud_daemons.observability.heartbeat import HeartbeatFile
+from fraud_daemons.observability.logs import Logger, open_worker_log
+from fraud_daemons.observability.process_identity import identity_of
+from fraud_daemons.postgres_runtime import counters
+from fraud_daemons.postgres_runtime.connector import close_thread_connections
+from fraud_daemons.postgres_runtime.provisioning import role_of
+from fraud_daemons.runtime.loop import Limits, Loop
+from fraud_daemons.runtime.signals import StopRequest
+from fraud_daemons.runtime.worker import Worker, WorkerContext
+from fraud_daemons.runtime.worker_lock import WorkerLock
+
+_PR_SET_PDEATHSIG = 1
+_LOCK_REST_SECONDS = 0.2
+
+
+def find_worker(profile: Profile, name: str) -> tuple[Pack, Worker]:
+    """The pack and definition of worker `name`. Raises ConfigurationError when no pack has it."""
+    packs = load_packs(profile.root, enabled=profile.get("profile.packs"))
+    for pack in packs:
+        if name in pack.workers:
+            return pack, load_worker(pack.name, name)
+    known = ", ".join(worker for pack in packs for worker in pack.workers)
+    raise ConfigurationError([f"no pack has a worker {name!r}; known: {known}"], source="packs")
+
+
+def load_worker(pack: str, name: str) -> Worker:
+    """Import a worker's definition. Raises ConfigurationError when its file exposes no WORKER of that name."""
+    module = importlib.import_module(worker_module(pack, name))
+    worker = getattr(module, "WORKER", None)
+    if not isinstance(worker, Worker) or worker.name != name:
+        raise ConfigurationError([f"{module.__name__} must expose WORKER = Worker(name={name!r}, …)"], source="packs")
+    return worker
+
+
+def run_worker(profile: Profile, name: str, *, tell: Callable[[str], None] = lambda _: None) -> int:
+    """Run one worker in the foreground until it is told to stop; its exit code. `tell` speaks to whoever started it."""
+    os.umask(0o077)
+    _die_with_parent()
+    pack, worker = find_worker(profile, name)
+    clock = SystemClock()
+    get = profile.get
+    log = open_worker_log(
+        profile.path("logs", f"{name}.log"),
+        level=get("logs.level"),
+        file_bytes_max=get("logs.file_bytes_max"),
+        files_max=get("logs.files_max"),
+        worker=name,
+        pack=pack.name,
+    )
+    stop = StopRequest()
+    stop.listen()
+    beat = _heartbeat(profile, pack.name, name, clock)
+    lock = WorkerLock(profile.path("locks", f"{name}.lock"))
+    if not _wait_for_lock(lock, beat, stop, log, tell=tell):
+        return int(ExitCode.GOOD)
+    try:
+        activities = worker.build(_context(profile, pack, worker, clock=clock, log=log, stop=stop))
+    except FatalFault as error:
+        log.error(events.WORKER_HELD, reason=error.reason, message=str(error))
+        beat.beat("held", error.reason)
+        return int(ExitCode.CONFIGURATION)
+    log.info(events.WORKER_STARTED, pid=os.getpid(), version=fraud_daemons.__version__)
+    loop = Loop(
+        activities,
+        beat=beat,
+        stop=stop,
+        clock=clock,
+        log=log,
+        limits=Limits(
+            retry_delay_seconds_max=get("loop.retry_delay_seconds_max"), bugs_in_a_row_max=get("loop.bugs_in_a_row_max")
+        ),
+        connector_counters=counters,
+    )
+    code = loop.run()
+    close_thread_connections()
+    log.info(events.WORKER_STOPPED, exit_code=int(code))
+    return int(code)
+
+
+def _context(
+    profile: Profile, pack: Pack, worker: Worker, *, clock: Clock, log: Logger, stop: StopRequest
+) -> WorkerContext:
+    application_name = f"{pack.name}/{worker.name}/{os.getpid()}"
+    role = role_of(worker.schema)
+    database_of = partial(database_for, profile, role=role, application_name=application_name)
+    database = database_of(worker.dsn)
+    same = same_server(profile, worker.dsn)
+    bus_database = (
+        database
+        if same
+        else database_for(profile, EVENT_BUS_DSN, role=role_of("bus"), application_name=application_name)
+    )
+    return WorkerContext(
+        worker=worker,
+        pack=pack.name,
+        profile=profile,
+        database=database,
+        bus=PostgresBus(bus_database.scope),
+        same_server=same,
+        make_store=lambda: evidence_store(profile),
+        read_secrets=lambda: read_secrets(profile.run_dir),
+        port_of=lambda service: chosen_port(profile, f"{service}_port"),
+        database_of=database_of,
+        long_database_of=partial(database_of, long_statements=True),
+        clock=clock,
+        log=log,
+        stop=stop,
+    )
+
+
+def _heartbeat(profile: Profile, pack: str, worker: str, clock: Clock) -> HeartbeatFile:
+    folder: Path = profile.path("beats")
+    folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+    me = identity_of(os.getpid())
+    if me is None:
+        raise RuntimeError("this process is not in /proc")
+    return HeartbeatFile(
+        folder / f"{worker}.json", worker=worker, pack=pack, process=me, clock=clock, version=fraud_daemons.__version__
+    )
+
+
+def _wait_for_lock(
+    lock: WorkerLock, beat: HeartbeatFile, stop: StopRequest, log: Logger, *, tell: Callable[[str], None]
+) -> bool:
+    """Wait until an older copy is gone; False when asked to stop meanwhile."""
+    told = False
+    while not lock.try_take():  # bounded by the other copy's life; a stop request ends it
+        if not told:
+            log.warning(events.LOCK_WAITED_FOR, holder=lock.holder())
+            tell(f"another copy holds the lock: {lock.holder()}; waiting until it is gone, Ctrl-C gives up")
+            told = True
+        if _supervised():  # a copy started by hand must not write over the heartbeat of the one that works
+            beat.beat("waiting", f"another copy holds the lock: {lock.holder()}")
+        stop.rest(_LOCK_REST_SECONDS)
+        if stop.requested:
+            return False
+    return True
+
+
+def _supervised() -> bool:
+    """Whether supervisord started this process."""
+    return "SUPERVISOR_ENABLED" in os.environ
+
+
+def _die_with_parent() -> None:
+    """Ask the kernel for SIGTERM when the supervisor dies, so that it never leaves an orphan; Linux only."""
+    if not _supervised():
+        return  # in a terminal or under another supervisor the parent's end means nothing special
+    try:
+        ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM, 0, 0, 0)
+    except (OSError, AttributeError):
+        return
+    if os.getppid() == 1:  # it died before we asked
+        raise SystemExit(int(ExitCode.NO))

@@ -1,0 +1,96 @@
+"""Brings the substrate to what the code expects: database, schemas, roles, topics, the gate's principals; begins runs."""
+
+from __future__ import annotations
+
+import os
+
+from fraud_daemons.bootstrap.databases import DATABASE_NAME, dsn_problems, owner, owner_database
+from fraud_daemons.bus.postgres_log import PostgresBus
+from fraud_daemons.clock import Clock
+from fraud_daemons.config.profiles import Profile
+from fraud_daemons.config.secrets_file import read_secrets
+from fraud_daemons.domain.envelope import OUTPUTS, TRUTH
+from fraud_daemons.errors import ConfigurationError
+from fraud_daemons.observability.current_run import note_current_run
+from fraud_daemons.postgres_runtime.connector import Connection, close_thread_connections
+from fraud_daemons.postgres_runtime.provisioning import (
+    READER_SCHEMAS,
+    SERVICE_SCHEMAS,
+    STATE_SCHEMAS,
+    Provisioned,
+    all_roles,
+    ensure_database,
+    pending_migrations,
+    with_database,
+)
+from fraud_daemons.postgres_runtime.provisioning import (
+    provision as provision_server,
+)
+from fraud_daemons.runtime.database import Database
+from fraud_daemons.state import runs
+from fraud_daemons.state.runs import Run
+
+TOPICS = (
+    "control",
+    *OUTPUTS,
+    TRUTH,
+    "quarantine",
+    "flows.bound",
+    "flows.featured",
+    "decisions",
+    "action_intents",
+    "action_outcomes",
+    "audit_chains",
+    "case_triggers",
+    "case_events",
+    "labels",
+)
+SCHEMAS = ("bus", "control", *READER_SCHEMAS, *SERVICE_SCHEMAS, *STATE_SCHEMAS)
+
+
+def provision(profile: Profile) -> Provisioned:
+    """Database, schemas, roles, migrations, topics. Called by `platform up` when the substrate serves.
+
+    Raises ConfigurationError for a DSN that leads elsewhere, FatalFault for a database newer than the code.
+    """
+    if problems := dsn_problems(profile):
+        raise ConfigurationError(problems, source=f"profile {profile.name}")
+    secrets = read_secrets(profile.run_dir).get("postgres", {})
+    created = False
+    owner_of_all = owner(profile)
+    if profile.embedded_postgres:
+        created = ensure_database(with_database(owner_of_all, "postgres"), DATABASE_NAME)
+    passwords = {role: secrets[role] for role in all_roles() if role in secrets}
+    applied = provision_server(
+        owner_of_all,
+        schemas=SCHEMAS,
+        passwords=passwords if profile.get("database.roles") == "create" else None,
+        application_name=f"platform/up/{os.getpid()}",
+    )
+    database = owner_database(profile, "up")
+    PostgresBus(database.scope).ensure_topics(TOPICS, partitions=profile.get("bus.partitions"))
+    _seed(profile, database)
+    close_thread_connections()
+    return Provisioned(database_created=created, migrations_applied=applied)
+
+
+def pending(connection: Connection) -> tuple[str, ...]:
+    """Migrations that `up` would apply. Raises FatalFault when the database is newer than the code."""
+    return pending_migrations(connection, schemas=SCHEMAS)
+
+
+def _seed(profile: Profile, database: Database) -> None:
+    """What the gate must know before the first request: who may send what. Keys are kept hashed."""
+    from fraud_daemons.state import principals
+
+    keys = read_secrets(profile.run_dir).get("gate", {})
+    with database.scope() as connection:
+        principals.ensure(connection, keys)
+
+
+def begin_run(profile: Profile, database: Database, *, live: bool, note: str, clock: Clock) -> Run:
+    """Begin a run: its row, and the hint for the status screen. Raises CommandError for two in one second."""
+    with database.scope() as connection:
+        run = runs.begin(connection, at=clock.now(), live=live, note=note)
+    note_current_run(profile.run_dir, run.platform_run_id)
+    return run

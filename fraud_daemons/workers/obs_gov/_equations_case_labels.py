@@ -1,0 +1,69 @@
+"""From decisions to cases and labels: the lines of the run report for the pack `case_labels`."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from fraud_daemons.workers.obs_gov._equation_terms import ADMITTED, Line, Query, letters, log_ids
+
+LINES: Final[tuple[Line, ...]] = (
+    Line(
+        "alerts_equal_triggers",
+        Query(
+            "bus: decisions to REVIEW or BLOCK, and failed actions",
+            "EVENT_BUS_DSN",
+            "select event_id from bus.log where platform_run_id = %(run)s and ("
+            "(topic = 'decisions' and convert_from(body, 'UTF8')::jsonb ->> 'outcome' in ('REVIEW', 'BLOCK'))"
+            " or (topic = 'action_outcomes' and convert_from(body, 'UTF8')::jsonb ->> 'status' = 'FAILED'))",
+        ),
+        Query(
+            "triggers: what they were raised for",
+            "CASE_TRIGGER_REPLAY_DSN",
+            "select source_id from case_trigger.triggers where platform_run_id = %(run)s and kind in ('DECISION', 'ACTION_FAILED')",
+        ),
+        letters("CASE_TRIGGER_REPLAY_DSN", "case_trigger", "decisions"),
+    ),
+    Line(
+        "triggers_equal_published",
+        Query(
+            "triggers: ids",
+            "CASE_TRIGGER_REPLAY_DSN",
+            "select trigger_id from case_trigger.triggers where platform_run_id = %(run)s",
+        ),
+        log_ids("bus: ids of case_triggers", "case_triggers"),
+    ),
+    Line(
+        "triggers_equal_opened_plus_merged",
+        log_ids("bus: ids of case_triggers", "case_triggers"),
+        Query(
+            "case timelines: triggers that opened a case or were merged into one",
+            "CASE_MGMT_LOCATOR",
+            "select body ->> 'trigger_id' from case_mgmt.timeline where platform_run_id = %(run)s and kind in ('OPENED', 'MERGED')",
+        ),
+        letters("CASE_MGMT_LOCATOR", "case_management", "case_triggers"),
+    ),
+    Line(
+        "truth_equals_labels",
+        Query("gate: admitted truth ids", "IG_ADMISSION_DSN", f"{ADMITTED} and event_type = 'truth'"),
+        Query(
+            "label store: truth ids behind external assertions",
+            "LABEL_STORE_LOCATOR",
+            "select source_event_id from label_store.assertions where platform_run_id = %(run)s and source = 'EXTERNAL'",
+        ),
+        letters("LABEL_STORE_LOCATOR", "label_store", "truth"),
+    ),
+    Line(
+        "labels_equal_published",
+        Query(
+            "label store: ids",
+            "LABEL_STORE_LOCATOR",
+            "select label_id from label_store.assertions where platform_run_id = %(run)s",
+        ),
+        Query(
+            "bus: ids of labels",
+            "EVENT_BUS_DSN",
+            "select event_id from bus.log where platform_run_id = %(run)s and topic = 'labels'"
+            " and convert_from(body, 'UTF8')::jsonb ? 'label_id'",
+        ),
+    ),
+)

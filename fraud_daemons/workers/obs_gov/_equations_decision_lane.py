@@ -1,0 +1,74 @@
+"""From the vectors to decisions, actions and audit: the lines of the run report for the pack `decision_lane`."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from fraud_daemons.workers.obs_gov._equation_terms import ADMITTED, Line, Objects, Query, letters, log_ids
+
+LINES: Final[tuple[Line, ...]] = (
+    Line(
+        "admitted_traffic_equals_decided",
+        Query("gate: admitted traffic ids", "IG_ADMISSION_DSN", f"{ADMITTED} and event_type = 'traffic'"),
+        Query(
+            "decisions: traffic ids they were made for",
+            "DF_REPLAY_DSN",
+            "select convert_from(body, 'UTF8')::jsonb ->> 'event_id' from df.decisions where platform_run_id = %(run)s",
+        ),
+        Query(
+            "dead letters on the way to a decision",
+            "PLATFORM_DSN",
+            # a letter behind the gate goes by its flow; its body may be anything, so it is not asked
+            "select coalesce(b.event_id, l.event_id) from dead_letters.letters l left join csfb.bindings b"
+            " on b.platform_run_id = l.platform_run_id and b.flow_id = l.event_id"
+            " where l.platform_run_id = %(run)s and l.state <> 'REDRIVEN' and l.worker in"
+            " ('context_store_flow_binding', 'online_feature_plane', 'decision_fabric')"
+            " and topic in ('traffic', 'flows.bound', 'flows.featured')",
+        ),
+    ),
+    Line(
+        "decided_equals_published",
+        Query(
+            "decisions: ids", "DF_REPLAY_DSN", "select decision_id from df.decisions where platform_run_id = %(run)s"
+        ),
+        log_ids("bus: ids of decisions", "decisions"),
+    ),
+    Line(
+        "intents_equal_outcomes",
+        log_ids("bus: ids of action_intents", "action_intents"),
+        Query(
+            "action ledger: intents with an outcome",
+            "AL_LEDGER_DSN",
+            "select intent_id from al.outcomes where platform_run_id = %(run)s",
+        ),
+        letters("AL_LEDGER_DSN", "action_layer", "action_intents"),
+    ),
+    Line(
+        "outcomes_equal_published",
+        Query(
+            "action ledger: intents with an outcome",
+            "AL_LEDGER_DSN",
+            "select intent_id from al.outcomes where platform_run_id = %(run)s",
+        ),
+        log_ids("bus: ids of action_outcomes", "action_outcomes"),
+    ),
+    Line(
+        "decided_equals_audit_chains",
+        log_ids("bus: ids of decisions", "decisions"),
+        Query(
+            "audit index: decisions with a closed chain",
+            "DLA_INDEX_DSN",
+            "select decision_id from dla.chains where platform_run_id = %(run)s and state = 'CLOSED'",
+        ),
+        letters("DLA_INDEX_DSN", "decision_log_audit", "decisions"),
+    ),
+    Line(
+        "audit_chains_equal_audit_objects",
+        Query(
+            "audit index: closed chains",
+            "DLA_INDEX_DSN",
+            "select chain_id from dla.chains where platform_run_id = %(run)s and state = 'CLOSED'",
+        ),
+        Objects("object store: chains in the audit objects", "dla/audit", "chain_id"),
+    ),
+)

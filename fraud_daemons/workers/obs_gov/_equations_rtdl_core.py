@@ -1,0 +1,48 @@
+"""From the bus to the feature vectors: the lines of the run report for the pack `rtdl_core`."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from fraud_daemons.workers.obs_gov._equation_terms import ADMITTED, Line, Query, letters, log_ids
+
+LINES: Final[tuple[Line, ...]] = (
+    Line(
+        "admitted_traffic_equals_bound",
+        Query("gate: admitted traffic ids", "IG_ADMISSION_DSN", f"{ADMITTED} and event_type = 'traffic'"),
+        Query(
+            "bindings: traffic ids",
+            "CSFB_PROJECTION_DSN",
+            "select event_id from csfb.bindings where platform_run_id = %(run)s",
+        ),
+        letters("CSFB_PROJECTION_DSN", "context_store_flow_binding", "traffic"),
+    ),
+    Line(
+        "bound_equals_published",
+        Query(
+            "bindings: flow ids",
+            "CSFB_PROJECTION_DSN",
+            "select flow_id from csfb.bindings where platform_run_id = %(run)s",
+        ),
+        log_ids("bus: flow ids of flows.bound", "flows.bound"),
+    ),
+    Line(
+        "bound_equals_featured",
+        log_ids("bus: flow ids of flows.bound", "flows.bound"),
+        Query(
+            "snapshot index: flow ids",
+            "OFP_PROJECTION_DSN",
+            "select flow_id from ofp.snapshots where platform_run_id = %(run)s",
+        ),
+        letters("OFP_PROJECTION_DSN", "online_feature_plane", "flows.bound"),
+    ),
+    Line(
+        "featured_equals_published",
+        Query(
+            "snapshot index: flow ids",
+            "OFP_PROJECTION_DSN",
+            "select flow_id from ofp.snapshots where platform_run_id = %(run)s",
+        ),
+        log_ids("bus: flow ids of flows.featured", "flows.featured"),
+    ),
+)
