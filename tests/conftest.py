@@ -21,6 +21,24 @@ if TYPE_CHECKING:
     from tests.line import Line
 
 
+_BASE_OF_TMP_PATHS = pytest.StashKey[Path]()
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """One folder for all of pytest's own temporary paths, of this run alone: its default below /tmp would stay, and would
+    belong to whoever ran first."""
+    if config.option.basetemp is None and not hasattr(config, "workerinput"):
+        base = Path(tempfile.mkdtemp(prefix="fp", dir="/tmp"))
+        config.stash[_BASE_OF_TMP_PATHS] = base
+        config.option.basetemp = str(base / "t")
+
+
+def pytest_unconfigure(config: pytest.Config) -> None:
+    """Nothing of a test run is left in /tmp."""
+    if base := config.stash.get(_BASE_OF_TMP_PATHS, None):
+        shutil.rmtree(base, ignore_errors=True)
+
+
 @pytest.fixture
 def short_dir() -> Iterator[Path]:
     """A folder with a path short enough for unix sockets, removed afterwards; pytest's tmp_path is too long."""
