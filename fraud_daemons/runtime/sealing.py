@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 from fraud_daemons.bus.port import Record, TopicPartition
 from fraud_daemons.bus.postgres_log import PostgresBus
@@ -29,8 +29,35 @@ from fraud_daemons.state.segments import Segment, complete, intend, last_sha256,
 INTENTS_AT_ONCE_MAX = 20
 IDLE_REST_SECONDS = 0.25
 
+
+class Entry(NamedTuple):
+    """What the evidence says about one record of the bus: its position, its run, and a JSON value."""
+
+    position: int
+    platform_run_id: str
+    value: Any
+
+
+Entries = Callable[[Connection, TopicPartition, int, int], Sequence[Entry]]
+"""(connection, partition, first position, limit) -> one entry per record in order, the same every time it is asked."""
+
 Render = Callable[[Connection, Sequence[Record]], list[Any]]
 """Records of one run and range -> JSON values, one per record, the same every time it is asked."""
+
+
+def rendered(bus: PostgresBus, render: Render) -> Entries:
+    """Entries made from the records themselves."""
+
+    def read(connection: Connection, where: TopicPartition, position: int, limit: int) -> list[Entry]:
+        records = bus.log(connection).read({where: position}, limit=limit)
+        entries: list[Entry] = []
+        for run in dict.fromkeys(record.platform_run_id for record in records):
+            mine = [record for record in records if record.platform_run_id == run]
+            values = render(connection, mine)
+            entries += [Entry(record.position, run, value) for record, value in zip(mine, values, strict=True)]
+        return sorted(entries, key=lambda entry: entry.position)
+
+    return read
 
 
 class Sealer(PlainActivity):
@@ -43,7 +70,7 @@ class Sealer(PlainActivity):
         family: str,
         schema: str,
         topics: Sequence[str],
-        render: Render,
+        entries: Entries,
         database: Database,
         bus: PostgresBus,
         store: EvidenceStore,
@@ -56,7 +83,7 @@ class Sealer(PlainActivity):
         self._family = family
         self._schema = schema
         self._topics = tuple(topics)
-        self._render = render
+        self._entries = entries
         self._database = database
         self._bus = bus
         self._store = store
@@ -109,9 +136,9 @@ class Sealer(PlainActivity):
                 waiting = heads[target] - position
                 self._backlog += waiting
                 if waiting and self._ripe(target, waiting):
-                    records = self._bus.log(connection).read({target: position}, limit=self._records_max)
-                    made += self._segments(connection, target, records)
-                    checkpoints.advance(claim, {where: (position, records[-1].position + 1)})
+                    entries = self._entries(connection, target, position, self._records_max)
+                    made += self._segments(connection, target, entries)
+                    checkpoints.advance(claim, {where: (position, entries[-1].position + 1)})
             intend(connection, self._schema, [segment for segment, _ in made])
         for segment, body in made:
             self._bodies[segment.object_key] = body
@@ -124,52 +151,51 @@ class Sealer(PlainActivity):
         return records >= self._records_max or self._clock.monotonic() - first_seen >= self._linger
 
     def _segments(
-        self, connection: Connection, where: TopicPartition, records: Sequence[Record]
+        self, connection: Connection, where: TopicPartition, entries: Sequence[Entry]
     ) -> list[tuple[Segment, bytes]]:
-        runs = dict.fromkeys(record.platform_run_id for record in records)
         made = []
-        for run in runs:
-            mine = [record for record in records if record.platform_run_id == run]
+        for run in dict.fromkeys(entry.platform_run_id for entry in entries):
+            mine = [entry for entry in entries if entry.platform_run_id == run]
             previous = last_sha256(
                 connection, self._schema, self._family, topic=where.topic, partition=where.partition, run=run
             )
-            made.append(self._segment(connection, run, mine, previous))
+            made.append(self._segment(where, run, mine, previous))
         return made
 
     def _segment(
-        self, connection: Connection, run: str, records: Sequence[Record], previous: str
+        self, where: TopicPartition, run: str, entries: Sequence[Entry], previous: str
     ) -> tuple[Segment, bytes]:
-        first, last = records[0], records[-1]
+        first, last = entries[0].position, entries[-1].position
         body = canonical_json(
             {
                 "platform_run_id": run,
                 "family": self._family,
-                "topic": first.topic,
-                "partition": first.partition,
-                "first_position": first.position,
-                "last_position": last.position,
+                "topic": where.topic,
+                "partition": where.partition,
+                "first_position": first,
+                "last_position": last,
                 "previous_sha256": previous,
-                "records": self._render(connection, records),
+                "records": [entry.value for entry in entries],
             }
         )
         sha256 = hashlib.sha256(body).hexdigest()
         key = segment_key(
             platform_run_id=run,
             family=self._family,
-            topic=first.topic,
-            partition=first.partition,
-            first=first.position,
-            last=last.position,
+            topic=where.topic,
+            partition=where.partition,
+            first=first,
+            last=last,
             sha256=sha256,
         )
         segment = Segment(
             run,
             self._family,
-            first.topic,
-            first.partition,
-            first.position,
-            last.position,
-            len(records),
+            where.topic,
+            where.partition,
+            first,
+            last,
+            len(entries),
             previous,
             sha256,
             key,
@@ -195,9 +221,9 @@ class Sealer(PlainActivity):
         where = TopicPartition(segment.topic, segment.partition)
         with self._database.scope() as connection:
             span = segment.last_position - segment.first_position + 1
-            records = self._bus.log(connection).read({where: segment.first_position}, limit=span)
-            mine = [record for record in records if record.platform_run_id == segment.platform_run_id]
-            again, body = self._segment(connection, segment.platform_run_id, mine, segment.previous_sha256)
+            entries = self._entries(connection, where, segment.first_position, span)
+        mine = [entry for entry in entries if entry.platform_run_id == segment.platform_run_id]
+        again, body = self._segment(where, segment.platform_run_id, mine, segment.previous_sha256)
         if again.sha256 != segment.sha256:
             raise FatalFault(
                 f"segment {segment.object_key} renders to other bytes than its ledger row says; nothing was written",

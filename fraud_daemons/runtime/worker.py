@@ -26,7 +26,7 @@ from fraud_daemons.postgres_runtime.connector import Connection
 from fraud_daemons.runtime.activity import Activity
 from fraud_daemons.runtime.consumer import Consumer, Handler, Pace
 from fraud_daemons.runtime.database import Database
-from fraud_daemons.runtime.sealing import Render, Sealer
+from fraud_daemons.runtime.sealing import Entries, Sealer
 from fraud_daemons.runtime.signals import StopRequest
 
 
@@ -108,14 +108,14 @@ class WorkerContext:
             wants_idle=wants_idle,
         )
 
-    def sealer(self, render: Render, *, family: str, topics: Sequence[str], name: str) -> Sealer:
-        """An activity that seals `topics` into evidence objects; needs `<schema>.segments`."""
+    def sealer(self, entries: Entries, *, family: str, topics: Sequence[str], name: str) -> Sealer:
+        """An activity that seals `topics` into evidence objects; needs `<schema>.segments`. See `sealing.rendered`."""
         return Sealer(
             name=f"{self.worker.name}.{name}",
             family=family,
             schema=self.worker.schema,
             topics=topics,
-            render=render,
+            entries=entries,
             database=self.database,
             bus=self.bus,
             store=self.store,

@@ -60,6 +60,25 @@ def receipts(connection: Connection, identities: Sequence[Identity]) -> dict[Ide
     return {Identity(run, kind, event_id): Receipt(*rest) for run, kind, event_id, *rest in rows}
 
 
+ReceiptRow = tuple[str, str, str, datetime]
+"""(event type, payload hash, producer, admitted at) of an admission."""
+
+
+def receipts_from(
+    connection: Connection, topic: str, partition: int, *, position: int, limit: int
+) -> list[tuple[int, str, str, ReceiptRow | None]]:
+    """(position, run, event id, receipt) of up to `limit` records of a partition; None where a record has no receipt."""
+    with connection.cursor(binary=True) as cursor:
+        cursor.execute(
+            load(_SQL, "admissions_of_records.sql"),
+            {"topic": topic, "partition": partition, "position": position, "limit": limit},
+        )
+        return [
+            (at, run, event_id, (kind, *receipt) if kind is not None else None)
+            for at, run, event_id, kind, *receipt in cursor
+        ]
+
+
 def admit(
     connection: Connection,
     candidates: Sequence[Candidate],

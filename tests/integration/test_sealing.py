@@ -19,7 +19,7 @@ from fraud_daemons.evidence.s3 import S3EvidenceStore, S3Settings
 from fraud_daemons.postgres_runtime.connector import Connection, ConnectOptions, DsnSource, close_thread_connections
 from fraud_daemons.postgres_runtime.provisioning import SERVICE_SCHEMAS, provision
 from fraud_daemons.runtime.database import Database
-from fraud_daemons.runtime.sealing import Sealer
+from fraud_daemons.runtime.sealing import Sealer, rendered
 
 
 def render(_connection: Connection, records: Sequence[Record]) -> list[Any]:
@@ -66,7 +66,7 @@ class Setting:
 
     def sealer(self) -> Sealer:
         return Sealer(
-            name="w.receipts", family="ig/receipts", schema="ig", topics=["t"], render=render, database=self.database,
+            name="w.receipts", family="ig/receipts", schema="ig", topics=["t"], entries=rendered(self.bus, render), database=self.database,
             bus=self.bus, store=self.store, clock=SystemClock(), log=structlog.get_logger(), segment_records_max=10, linger_seconds=0,
         )  # fmt: skip
 

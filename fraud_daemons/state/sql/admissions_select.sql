@@ -1,5 +1,5 @@
 -- Which of a batch's events were admitted before, and their receipts: one look-up in the key per event.
 select a.platform_run_id, a.event_type, a.event_id, a.payload_hash, a.producer, a.topic, a."partition", a."position",
        a.admitted_at
-from unnest(%(runs)s::text[], %(types)s::text[], %(ids)s::text[]) as w(platform_run_id, event_type, event_id)
+from unnest(%(runs)b::text[], %(types)b::text[], %(ids)b::text[]) as w(platform_run_id, event_type, event_id)
 join ig.admissions a using (platform_run_id, event_type, event_id)

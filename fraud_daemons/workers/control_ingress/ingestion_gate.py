@@ -16,6 +16,7 @@ from fraud_daemons.config.dsns import PLATFORM_DSN
 from fraud_daemons.errors import ConfigurationError
 from fraud_daemons.runtime.activity import Activity
 from fraud_daemons.runtime.database import Database
+from fraud_daemons.runtime.sealing import rendered
 from fraud_daemons.runtime.service import HttpService
 from fraud_daemons.runtime.worker import Worker, WorkerContext
 from fraud_daemons.workers.control_ingress._gate_app import GateApp
@@ -26,8 +27,8 @@ from fraud_daemons.workers.control_ingress._gate_evidence import (
     RECEIPT_TOPICS,
     RECEIPTS,
     RECEIPTS_FAMILY,
+    receipt_entries,
     render_quarantine,
-    render_receipts,
 )
 from fraud_daemons.workers.control_ingress._gate_intake import QUARANTINE_TOPIC, Intake
 from fraud_daemons.workers.control_ingress._gate_keys import Keys
@@ -85,8 +86,13 @@ def build(context: WorkerContext) -> list[Activity]:
     )
     return [
         service,
-        context.sealer(render_receipts, family=RECEIPTS_FAMILY, topics=RECEIPT_TOPICS, name=RECEIPTS),
-        context.sealer(render_quarantine, family=QUARANTINE_FAMILY, topics=(QUARANTINE_TOPIC,), name=QUARANTINE),
+        context.sealer(receipt_entries, family=RECEIPTS_FAMILY, topics=RECEIPT_TOPICS, name=RECEIPTS),
+        context.sealer(
+            rendered(context.bus, render_quarantine),
+            family=QUARANTINE_FAMILY,
+            topics=(QUARANTINE_TOPIC,),
+            name=QUARANTINE,
+        ),
     ]
 
 

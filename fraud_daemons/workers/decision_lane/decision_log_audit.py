@@ -20,6 +20,7 @@ from fraud_daemons.errors import PoisonFault
 from fraud_daemons.postgres_runtime.connector import Connection
 from fraud_daemons.runtime.activity import Activity
 from fraud_daemons.runtime.consumer import StatelessHandler
+from fraud_daemons.runtime.sealing import rendered
 from fraud_daemons.runtime.unit_of_work import UnitOfWork
 from fraud_daemons.runtime.worker import Worker, WorkerContext
 from fraud_daemons.state import audit_chains
@@ -163,7 +164,7 @@ def build(context: WorkerContext) -> list[Activity]:
     """The consumer and the sealer of what it closes."""
     return [
         context.consumer(DecisionLogAudit(), topics=WORKER.consumes),
-        context.sealer(_chains, family=FAMILY, topics=("audit_chains",), name="sealer"),
+        context.sealer(rendered(context.bus, _chains), family=FAMILY, topics=("audit_chains",), name="sealer"),
     ]
 
 
