@@ -28,6 +28,9 @@ from fraud_daemons.runtime.database import Database
 from fraud_daemons.runtime.unit_of_work import UnitOfWork
 
 LAG_INTERVAL_SECONDS = 1.0
+WARM_SECONDS = 0.2
+"""After its last record a reader looks often for this long: a topic that is never idle for 50 ms sends no notification,
+and a reader that backed off meanwhile would add its rest to the latency of every record."""
 
 
 class Handler(Protocol):
@@ -94,6 +97,7 @@ class Consumer:
         self._batch: list[Record] = []
         self._letters_in_a_row = 0
         self._idle_rest = pace.poll_busy_seconds
+        self._last_records = -WARM_SECONDS
         self._lag: int | None = None
         self._lag_measured = -LAG_INTERVAL_SECONDS
         self._listening_on: Connection | None = None
@@ -220,9 +224,14 @@ class Consumer:
     def _idle(self, positions: dict[TopicPartition, int]) -> Outcome:
         self._positions = positions
         self._lag = 0
+        return Outcome(rest_seconds=self._quiet_rest())
+
+    def _quiet_rest(self) -> float:
+        """How long to rest when nothing came: as when busy while the topic is warm, then doubling."""
         rest = self._idle_rest
-        self._idle_rest = min(self._pace.poll_idle_seconds, self._idle_rest * 2)
-        return Outcome(rest_seconds=rest)
+        if self._clock.monotonic() - self._last_records >= WARM_SECONDS:
+            self._idle_rest = min(self._pace.poll_idle_seconds, self._idle_rest * 2)
+        return rest
 
     def _committed(
         self,
@@ -240,13 +249,13 @@ class Consumer:
         if self._batch:
             self._letters_in_a_row = 0
             self._idle_rest = self._pace.poll_busy_seconds
+            self._last_records = self._clock.monotonic()
             self._log.debug(
                 events.BATCH_COMMITTED, activity=self.name, records=len(self._batch), published=len(unit.outgoing)
             )
-        else:
-            self._idle_rest = min(self._pace.poll_idle_seconds, self._idle_rest * 2)
         busy = full or unit.more_waiting or (not self._same_server and unit.outgoing)
-        return Outcome(records=len(self._batch), rest_seconds=0.0 if busy else self._idle_rest)
+        rest = self._idle_rest if self._batch else self._quiet_rest()
+        return Outcome(records=len(self._batch), rest_seconds=0.0 if busy else rest)
 
     def _listen(self, connection: Connection) -> None:
         """Ask this connection for notifications; they count from the end of this transaction."""
