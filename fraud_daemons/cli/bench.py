@@ -9,7 +9,7 @@ from fraud_daemons.errors import ExitCode
 
 
 @click.command()
-@click.option("--transactions", type=click.IntRange(min=100), default=30_000, show_default=True, metavar="N",
+@click.option("--transactions", type=click.IntRange(min=100), default=50_000, show_default=True, metavar="N",
               help="How many to stream flat out.")  # fmt: skip
 @click.option("--paced-seconds", type=click.IntRange(min=5), default=30, show_default=True, metavar="S",
               help="Length of each paced part.")  # fmt: skip
