@@ -10,7 +10,7 @@ import psycopg
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
 from fraud_daemons.bus.postgres_log import PostgresBus
-from fraud_daemons.config.dsns import EVENT_BUS_DSN, PLATFORM_DSN
+from fraud_daemons.config.dsns import EVENT_BUS_DSN, NAMES, PLATFORM_DSN
 from fraud_daemons.config.embedded import embedded_dsn
 from fraud_daemons.config.profiles import Profile
 from fraud_daemons.config.secrets_file import read_secrets
@@ -35,7 +35,13 @@ def dsn_source(profile: Profile, name: str, *, role: str) -> DsnSource:
         return make_conninfo(given, user=role, password=passwords[role])
 
     # named by where it leads, so that two names on one server share a connection
-    return DsnSource(f"{name if name in profile.dsns else PLATFORM_DSN} as {role}", read)
+    return DsnSource(f"{_leader(profile, name)} as {role}", read)
+
+
+def _leader(profile: Profile, name: str) -> str:
+    """The first of the DSN names that are given what `name` is given; PLATFORM_DSN for one that is given nothing."""
+    given = profile.dsns.get(name) or profile.dsns.get(PLATFORM_DSN)
+    return next((other for other in NAMES if given and profile.dsns.get(other) == given), PLATFORM_DSN)
 
 
 def database_for(
@@ -59,10 +65,10 @@ def _options(profile: Profile, *, application_name: str, long_statements: bool) 
     )
 
 
-def operator_database(profile: Profile, command: str) -> Database:
-    """What the commands use: reads everything, writes runs, pins and requests."""
-    name = f"platform/{command}/{os.getpid()}"
-    return database_for(profile, PLATFORM_DSN, role=OPERATOR, application_name=name, long_statements=True)
+def operator_database(profile: Profile, command: str, name: str = PLATFORM_DSN) -> Database:
+    """What the commands use, by DSN name: reads everything, writes runs, pins and requests."""
+    session = f"platform/{command}/{os.getpid()}"
+    return database_for(profile, name, role=OPERATOR, application_name=session, long_statements=True)
 
 
 def operator_bus(database: Database) -> PostgresBus:

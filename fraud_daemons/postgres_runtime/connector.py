@@ -36,6 +36,8 @@ CREDENTIAL_GRACE_SECONDS = 10.0
 """How long a credential that never worked may be refused before it is a configuration fault: a rotation in progress."""
 
 Connection = psycopg.Connection[Any]
+ConnectionOf = Callable[[str], Connection]
+"""A connection by DSN name, for whoever reads tables of several components: they may stand on several servers."""
 Nested = Literal["refuse", "join", "savepoint"]
 
 

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass
 
 from fraud_daemons.postgres_runtime.connector import (
     Connection,
+    ConnectionOf,
     ConnectOptions,
     DsnSource,
     Nested,
@@ -29,3 +31,22 @@ class Database:
     def idle_connection(self) -> Connection | None:
         """This thread's connection between scopes, to wait on for notifications; None when there is none."""
         return listening_connection(self.source, self.options)
+
+
+@contextmanager
+def connections(database_of: Callable[[str], Database]) -> Iterator[ConnectionOf]:
+    """Connections by DSN name: each server's is borrowed when first asked for, one transaction each, all ended together.
+
+    For short reads over several components' tables. Not one transaction: what it reads may be moments apart.
+    """
+    with ExitStack() as stack:
+        borrowed: dict[str, Connection] = {}
+
+        def connection_of(name: str) -> Connection:
+            database = database_of(name)
+            where = database.source.name
+            if where not in borrowed:
+                borrowed[where] = stack.enter_context(database.scope())
+            return borrowed[where]
+
+        yield connection_of

@@ -12,7 +12,8 @@ A new worker is one file in `fraud_daemons/workers/<pack>/` with a `WORKER`, and
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
@@ -72,6 +73,17 @@ class WorkerContext:
     def store(self) -> EvidenceStore:
         """The evidence store, made when first asked for."""
         return self.make_store()
+
+    @contextmanager
+    def beside(self, name: str, connection: Connection) -> Iterator[Connection]:
+        """A connection to DSN `name`'s tables while the worker's own `connection` is open: the same one where both stand
+        on one server, else a short transaction over there. For reading only: nothing commits with the worker's own."""
+        other = self.database_of(name)
+        if other.source.name == self.database.source.name:
+            yield connection
+        else:
+            with other.scope() as opened:
+                yield opened
 
     @property
     def pace(self) -> Pace:
