@@ -151,17 +151,22 @@ class Benchmark:
         return {str(name): str(setting) for name, setting in rows}
 
     def _pss_bytes(self) -> int:
-        """PSS of every process that carries this run directory."""
+        """PSS of every process that carries this run directory, and of their children: PostgreSQL's sessions write
+        their title over the environment that would name it."""
         marker = f"PLATFORM_RUN_DIR={self._profile.run_dir}".encode()
-        total = 0
+        parents: dict[int, int] = {}
+        ours: set[int] = set()
         for entry in Path("/proc").iterdir():
             if entry.name.isdigit() and int(entry.name) != os.getpid():
                 try:
+                    stat = (entry / "stat").read_text()
+                    parents[int(entry.name)] = int(stat[stat.rindex(")") + 2 :].split()[1])
                     if marker in (entry / "environ").read_bytes():
-                        total += _pss_of(entry)
+                        ours.add(int(entry.name))
                 except OSError:  # another user's process, or one that just left
                     continue
-        return total
+        ours |= {pid for pid, parent in parents.items() if parent in ours}
+        return sum(_pss_of(Path("/proc", str(pid))) for pid in ours)
 
     def _probes(self) -> tuple[float | None, float | None]:
         folder = self._profile.root / "benchmarks" / "probes"
@@ -187,5 +192,8 @@ class Benchmark:
 
 
 def _pss_of(entry: Path) -> int:
-    found = re.search(r"^Pss:\s+(\d+) kB", (entry / "smaps_rollup").read_text(), flags=re.MULTILINE)
+    try:
+        found = re.search(r"^Pss:\s+(\d+) kB", (entry / "smaps_rollup").read_text(), flags=re.MULTILINE)
+    except OSError:  # it left meanwhile
+        return 0
     return int(found.group(1)) * 1024 if found else 0
