@@ -15,8 +15,9 @@ import subprocess
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Final, LiteralString
 
 from fraud_daemons.acceptance.progress import wait_until_caught_up
 from fraud_daemons.acceptance.streaming import new_run, request_stream, wait_for_stream
@@ -24,8 +25,9 @@ from fraud_daemons.bootstrap import operator_database, owner_dsn
 from fraud_daemons.clock import Clock, SystemClock
 from fraud_daemons.config.profiles import Profile
 from fraud_daemons.errors import CommandError, ExitCode
+from fraud_daemons.postgres_runtime.connector import Connection
 from fraud_daemons.postgres_runtime.statements import load
-from fraud_daemons.runtime.database import Database
+from fraud_daemons.runtime.database import Database, connections
 from fraud_daemons.worlds.generator import make_world
 
 PROBE_RUNS = 3
@@ -55,6 +57,23 @@ class Leg:
     seconds: float
     admitted_seconds: float
     latency_ms: dict[str, float]
+
+
+_MOMENTS: Final = (
+    (
+        "WSP_CHECKPOINT_DSN",
+        "select extract(epoch from min(started_at))::float8 from wsp.streams where platform_run_id = %(run)s",
+    ),
+    (
+        "IG_ADMISSION_DSN",
+        "select extract(epoch from max(admitted_at))::float8 from ig.admissions where platform_run_id = %(run)s",
+    ),
+    (
+        "EVENT_BUS_DSN",
+        "select extract(epoch from max(appended_at))::float8 from bus.log where platform_run_id = %(run)s",
+    ),
+)
+"""First POST, last admission and last durable record of a run: DSN name and statement."""
 
 
 class Benchmark:
@@ -116,16 +135,20 @@ class Benchmark:
         )
         wait_for_stream(self._profile, stream_id, timeout_seconds=WAIT_SECONDS_MAX)
         wait_until_caught_up(
-            self._database, beats=self._profile.path("beats"), clock=self._clock, timeout_seconds=WAIT_SECONDS_MAX
+            partial(operator_database, self._profile, "bench"),
+            beats=self._profile.path("beats"),
+            clock=self._clock,
+            timeout_seconds=WAIT_SECONDS_MAX,
         )
-        with self._database.scope() as connection:
-            row = connection.execute(load(_SQL, "benchmark_leg.sql"), {"run": run}).fetchone()
+        with connections(partial(operator_database, self._profile, "bench")) as at:
+            row = at("DF_REPLAY_DSN").execute(load(_SQL, "benchmark_leg.sql"), {"run": run}).fetchone()
+            first_post, admitted, durable = (_moment(at(name), statement, run) for name, statement in _MOMENTS)
         if row is None or row[0] != transactions:
             raise CommandError(
                 f"bench: {row and row[0]} of {transactions} decided; see: platform report", exit_code=ExitCode.NO
             )
-        decided, seconds, admitted_seconds, p50, p95, p99 = row
-        return Leg(decided, seconds, admitted_seconds, {"p50": p50, "p95": p95, "p99": p99})
+        decided, p50, p95, p99 = row
+        return Leg(decided, durable - first_post, admitted - first_post, {"p50": p50, "p95": p95, "p99": p99})
 
     def _paced(self, world: str, rate: int) -> Leg:
         return self._leg(world, min(self._plan.transactions, rate * self._plan.paced_seconds), rate=rate)
@@ -197,3 +220,9 @@ def _pss_of(entry: Path) -> int:
     except OSError:  # it left meanwhile
         return 0
     return int(found.group(1)) * 1024 if found else 0
+
+
+def _moment(connection: Connection, statement: LiteralString, run: str) -> float:
+    """Seconds since the epoch; 0 where nothing happened."""
+    row = connection.execute(statement, {"run": run}).fetchone()
+    return float(row[0] or 0.0) if row else 0.0

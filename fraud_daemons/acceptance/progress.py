@@ -7,7 +7,7 @@ from pathlib import Path
 from fraud_daemons.clock import Clock
 from fraud_daemons.errors import CommandError, ExitCode, TransientFault
 from fraud_daemons.observability.heartbeat import read_heartbeat
-from fraud_daemons.runtime.database import Database
+from fraud_daemons.runtime.database import DatabaseOf, connections
 from fraud_daemons.runtime.signals import StopRequest
 from fraud_daemons.state.progress import Behind, behind
 
@@ -27,7 +27,7 @@ def refuse_held(beats: Path) -> None:
             )
 
 
-def wait_until_caught_up(database: Database, *, beats: Path, clock: Clock, timeout_seconds: float) -> None:
+def wait_until_caught_up(database_of: DatabaseOf, *, beats: Path, clock: Clock, timeout_seconds: float) -> None:
     """Return when nothing is behind on two looks in a row.
 
     Raises CommandError naming the stages when time is up, and at once when a worker is held.
@@ -43,14 +43,14 @@ def wait_until_caught_up(database: Database, *, beats: Path, clock: Clock, timeo
                 exit_code=ExitCode.NO,
             )
         refuse_held(beats)
-        last = _look(database)
+        last = _look(database_of)
         quiet = quiet + 1 if not last else 0
         stop.rest(LOOK_EVERY_SECONDS)
 
 
-def _look(database: Database) -> list[Behind]:
+def _look(database_of: DatabaseOf) -> list[Behind]:
     try:
-        with database.scope() as connection:
-            return behind(connection)
+        with connections(database_of) as at:
+            return behind(at)
     except TransientFault as fault:  # the database restarts under us: that is no answer, and no failure either
         return [Behind("platform", fault.reason, 0)]

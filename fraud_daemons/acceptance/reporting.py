@@ -28,7 +28,7 @@ STAGES = (
 
 
 def request_report(database: Database, *, platform_run_id: str, clock: Clock) -> str:
-    """Put a request on the control topic; its id."""
+    """Put a request on the control topic; its id. `database` = the bus's, EVENT_BUS_DSN."""
     requested_at = iso(clock.now())
     request_id = derived_id("report", platform_run_id, requested_at)
     body = {

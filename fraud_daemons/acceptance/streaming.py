@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import orjson
@@ -119,9 +120,11 @@ def follow(profile: Profile, stream_id: str, *, timeout_seconds: float, tell: Ca
     tell("sent; waiting for every stage to catch up")
     database = _database(profile, PLATFORM_DSN)
     beats = profile.path("beats")
-    wait_until_caught_up(database, beats=beats, clock=clock, timeout_seconds=max(1.0, deadline - clock.monotonic()))
+    wait_until_caught_up(
+        partial(_database, profile), beats=beats, clock=clock, timeout_seconds=max(1.0, deadline - clock.monotonic())
+    )
     run = ended["platform_run_id"]
-    request_id = request_report(database, platform_run_id=run, clock=clock)
+    request_id = request_report(_database(profile, EVENT_BUS_DSN), platform_run_id=run, clock=clock)
     report = wait_for_report(
         database,
         platform_run_id=run,

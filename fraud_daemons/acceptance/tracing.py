@@ -16,7 +16,7 @@ from fraud_daemons.domain.audit import chain_id
 from fraud_daemons.domain.cases import TRIGGERING_OUTCOMES, TriggerKind, trigger_id
 from fraud_daemons.domain.envelope import TRUTH
 from fraud_daemons.domain.identity import derived_id, frame_key
-from fraud_daemons.postgres_runtime.connector import Connection
+from fraud_daemons.postgres_runtime.connector import ConnectionOf
 from fraud_daemons.state import labels, traces
 
 CORRECTIONS_MAX = 10  # truth events looked for per flow
@@ -33,27 +33,27 @@ class _Subject:
     event_ids: tuple[str, ...]
 
 
-def trace(connection: Connection, run: str, identity: str) -> dict[str, Any] | None:
+def trace(at: ConnectionOf, run: str, identity: str) -> dict[str, Any] | None:
     """The way of the flow behind an event, flow, decision, intent or trigger id; None when nobody has met it.
 
     Answers {"platform_run_id", "id", "flow_id", "decision_id", "stages": [{"stage", "reached", "at", "note", …}],
     "dead_letters": […], "quarantined": […]}.
     """
-    subject = _subject(connection, run, identity)
-    quarantined = traces.quarantined(connection, run, identity)
+    subject = _subject(at, run, identity)
+    quarantined = traces.quarantined(at("IG_ADMISSION_DSN"), run, identity)
     if subject is None:
         return _refused_only(run, identity, quarantined) if quarantined else None
-    decision = traces.decision(connection, run, subject.flow_id) if subject.flow_id else None
-    stages = [_admitted(connection, subject)]
+    decision = traces.decision(at("DF_REPLAY_DSN"), run, subject.flow_id) if subject.flow_id else None
+    stages = [_admitted(at, subject)]
     if subject.flow_id:
         stages += [
-            _bound(connection, subject.flow_id, run),
-            _featured(connection, subject.flow_id, run, decision),
+            _bound(at, subject.flow_id, run),
+            _featured(at, subject.flow_id, run, decision),
             _decided(decision),
-            _acted(connection, run, decision),
-            _audited(connection, run, decision),
-            _case(connection, run, decision),
-            _labelled(connection, run, subject.flow_id),
+            _acted(at, run, decision),
+            _audited(at, run, decision),
+            _case(at, run, decision),
+            _labelled(at, run, subject.flow_id),
         ]
     return {
         "platform_run_id": run,
@@ -61,7 +61,7 @@ def trace(connection: Connection, run: str, identity: str) -> dict[str, Any] | N
         "flow_id": subject.flow_id,
         "decision_id": decision and decision["decision_id"],
         "stages": stages,
-        "dead_letters": traces.letters(connection, run, _record_ids(subject, decision)),
+        "dead_letters": traces.letters(at, run, _record_ids(subject, decision)),
         "quarantined": quarantined,
     }
 
@@ -72,25 +72,25 @@ def _refused_only(run: str, identity: str, quarantined: Sequence[Mapping[str, An
     return {"platform_run_id": run, "id": identity, "stages": [stage], "quarantined": quarantined, **none}
 
 
-def _subject(connection: Connection, run: str, identity: str) -> _Subject | None:
-    flow_id = traces.flow_of(connection, run, identity)
+def _subject(at: ConnectionOf, run: str, identity: str) -> _Subject | None:
+    flow_id = traces.flow_of(at, run, identity)
     if flow_id is not None:
-        return _Subject(run, identity, flow_id, _event_ids(connection, run, flow_id))
-    admitted = traces.admissions_of(connection, run, [identity])
+        return _Subject(run, identity, flow_id, _event_ids(at, run, flow_id))
+    admitted = traces.admissions_of(at("IG_ADMISSION_DSN"), run, [identity])
     if admitted:
-        flow_id = _flow_of_event(connection, run, admitted[0])
+        flow_id = _flow_of_event(at, run, admitted[0])
     else:  # perhaps a flow that the gate admitted and nobody has read yet
-        place = _place(connection, run, "traffic", key=identity)
+        place = _place(at, run, "traffic", key=identity)
         if place is None:
             return None
         flow_id = identity
-    event_ids = _event_ids(connection, run, flow_id) if flow_id else ()
+    event_ids = _event_ids(at, run, flow_id) if flow_id else ()
     return _Subject(run, identity, flow_id, tuple(dict.fromkeys((identity, *event_ids))))
 
 
-def _flow_of_event(connection: Connection, run: str, admission: Mapping[str, Any]) -> str | None:
+def _flow_of_event(at: ConnectionOf, run: str, admission: Mapping[str, Any]) -> str | None:
     """The flow an admitted event speaks of; an arrival speaks of the flow that is anchored to its frame, if any yet."""
-    record = traces.record_at(connection, admission["topic"], admission["partition"], admission["position"])
+    record = traces.record_at(at("EVENT_BUS_DSN"), admission["topic"], admission["partition"], admission["position"])
     if record is None:
         return None
     event = record["body"]
@@ -100,14 +100,14 @@ def _flow_of_event(connection: Connection, run: str, admission: Mapping[str, Any
     if "arrival_seq" not in payload:
         return None  # a progress mark speaks of no flow
     frame = frame_key(payload["merchant_id"], payload["terminal_id"], payload["arrival_seq"])
-    return traces.flow_of_frame(connection, run, event["pins"]["scenario_run_id"], frame)
+    return traces.flow_of_frame(at("CSFB_PROJECTION_DSN"), run, event["pins"]["scenario_run_id"], frame)
 
 
-def _event_ids(connection: Connection, run: str, flow_id: str) -> tuple[str, ...]:
+def _event_ids(at: ConnectionOf, run: str, flow_id: str) -> tuple[str, ...]:
     """The derived ids of every event that can belong to the flow."""
-    bound = traces.binding(connection, run, flow_id)
-    anchor = traces.anchor(connection, run, flow_id)
-    known = bound or traces.pending(connection, run, flow_id) or anchor or _on_bus(connection, run, flow_id)
+    bound = traces.binding(at("CSFB_PROJECTION_DSN"), run, flow_id)
+    anchor = traces.anchor(at("CSFB_PROJECTION_DSN"), run, flow_id)
+    known = bound or traces.pending(at("CSFB_PROJECTION_DSN"), run, flow_id) or anchor or _on_bus(at, run, flow_id)
     if known is None:
         return ()
     scenario = known["scenario_run_id"]
@@ -118,39 +118,39 @@ def _event_ids(connection: Connection, run: str, flow_id: str) -> tuple[str, ...
     return tuple(derived_id("event", scenario, kind, key) for kind, key in keys)
 
 
-def _on_bus(connection: Connection, run: str, flow_id: str) -> dict[str, Any] | None:
-    place = _place(connection, run, "traffic", key=flow_id)
-    record = place and traces.record_at(connection, place["topic"], place["partition"], place["position"])
+def _on_bus(at: ConnectionOf, run: str, flow_id: str) -> dict[str, Any] | None:
+    place = _place(at, run, "traffic", key=flow_id)
+    record = place and traces.record_at(at("EVENT_BUS_DSN"), place["topic"], place["partition"], place["position"])
     return {"scenario_run_id": record["body"]["pins"]["scenario_run_id"]} if record else None
 
 
-def _admitted(connection: Connection, subject: _Subject) -> Stage:
-    events = traces.admissions_of(connection, subject.run, subject.event_ids) if subject.event_ids else []
+def _admitted(at: ConnectionOf, subject: _Subject) -> Stage:
+    events = traces.admissions_of(at("IG_ADMISSION_DSN"), subject.run, subject.event_ids) if subject.event_ids else []
     unsealed = sum(event["receipt_object"] is None for event in events)
     note = f"{len(events)} events" + (f", {unsealed} receipts not sealed yet" if unsealed else "")
     return _stage("admitted", at=events[0]["admitted_at"] if events else None, note=note, events=events)
 
 
-def _bound(connection: Connection, flow_id: str, run: str) -> Stage:
-    row = traces.binding(connection, run, flow_id)
+def _bound(at: ConnectionOf, flow_id: str, run: str) -> Stage:
+    row = traces.binding(at("CSFB_PROJECTION_DSN"), run, flow_id)
     if row is None:
-        waiting = traces.pending(connection, run, flow_id)
+        waiting = traces.pending(at("CSFB_PROJECTION_DSN"), run, flow_id)
         return _stage("bound", note="waits for its context" if waiting else "not read yet")
     note = f"{row['context_status']}, released by {row['release_rule']}"
     return _stage("bound", at=row["bound_at"], note=note, **_without(row, "bound_at"))
 
 
-def _featured(connection: Connection, flow_id: str, run: str, decision: Mapping[str, Any] | None) -> Stage:
-    row = traces.snapshot(connection, run, flow_id)
+def _featured(at: ConnectionOf, flow_id: str, run: str, decision: Mapping[str, Any] | None) -> Stage:
+    row = traces.snapshot(at, run, flow_id)
     if row is None:
         absent = decision is not None and decision["body"]["feature_status"] == "ABSENT"
         return _stage("featured", note="decided without features" if absent else "no snapshot yet")
     key = row.pop("record_key")  # None where the bus has trimmed the bound record
-    place = _place(connection, run, "flows.featured", key=key, event_id=flow_id) if key else None
+    place = _place(at, run, "flows.featured", key=key, event_id=flow_id) if key else None
     row["bound_position"] = ["flows.bound", row.pop("bound_partition"), row["bound_position"]]
     note = f"snapshot {row['snapshot_hash'][:16]}, definitions {row['feature_revision']}"
-    at = place["appended_at"] if place else None
-    return _stage("featured", reached=True, at=at, note=note, position=_position(place), **row)
+    appended_at = place["appended_at"] if place else None
+    return _stage("featured", reached=True, at=appended_at, note=note, position=_position(place), **row)
 
 
 def _decided(decision: Mapping[str, Any] | None) -> Stage:
@@ -179,31 +179,33 @@ def _decided(decision: Mapping[str, Any] | None) -> Stage:
     )
 
 
-def _acted(connection: Connection, run: str, decision: Mapping[str, Any] | None) -> Stage:
+def _acted(at: ConnectionOf, run: str, decision: Mapping[str, Any] | None) -> Stage:
     if decision is None:
         return _stage("acted", note="no decision yet")
     asked = decision["body"]["intents"]
     if not asked:
         return _stage("acted", note="no action was asked for", intents=[])
-    rows = traces.intents(connection, run, asked)
+    rows = traces.intents(at("AL_LEDGER_DSN"), run, asked)
     ended = [row for row in rows if row["status"]]
-    at = max((row["completed_at"] for row in ended), default=None) if len(ended) == len(asked) else None
+    completed_at = max((row["completed_at"] for row in ended), default=None) if len(ended) == len(asked) else None
     note = ", ".join(f"{row['action']} {row['status'] or row['state']}" for row in rows)
     missing = len(asked) - len(rows)
-    return _stage("acted", at=at, note=note + (f"; {missing} intents not read yet" if missing else ""), intents=rows)
+    return _stage(
+        "acted", at=completed_at, note=note + (f"; {missing} intents not read yet" if missing else ""), intents=rows
+    )
 
 
-def _audited(connection: Connection, run: str, decision: Mapping[str, Any] | None) -> Stage:
+def _audited(at: ConnectionOf, run: str, decision: Mapping[str, Any] | None) -> Stage:
     if decision is None:
         return _stage("audited", note="no decision yet")
-    chain = traces.chain(connection, run, chain_id(decision["decision_id"]))
+    chain = traces.chain(at("DLA_INDEX_DSN"), run, chain_id(decision["decision_id"]))
     if chain is None:
         return _stage("audited", note="no chain yet")
     if chain["state"] != "CLOSED":
         note = f"chain open: {chain['outcomes_seen']} of {chain['intents_expected']} outcomes"
         return _stage("audited", note=note, **chain)
-    place = _place(connection, run, "audit_chains", key=chain["record_key"], event_id=chain["chain_id"])
-    held = traces.audit_object(connection, run, place) if place else None
+    place = _place(at, run, "audit_chains", key=chain["record_key"], event_id=chain["chain_id"])
+    held = traces.audit_object(at("DLA_INDEX_DSN"), run, place) if place else None
     note = f"chain closed, {held['object_key'] if held else 'its object is not sealed yet'}"
     return _stage(
         "audited",
@@ -215,23 +217,23 @@ def _audited(connection: Connection, run: str, decision: Mapping[str, Any] | Non
     )
 
 
-def _case(connection: Connection, run: str, decision: Mapping[str, Any] | None) -> Stage:
+def _case(at: ConnectionOf, run: str, decision: Mapping[str, Any] | None) -> Stage:
     if decision is None:
         return _stage("case", note="no decision yet", triggers=[])
     ids = [trigger_id(run, TriggerKind.DECISION, decision["decision_id"])]
     ids += [trigger_id(run, TriggerKind.ACTION_FAILED, intent) for intent in decision["body"]["intents"]]
-    rows = traces.triggers(connection, run, ids)
+    rows = traces.triggers(at, run, ids)
     if not rows:
         called = decision["body"]["outcome"] in TRIGGERING_OUTCOMES
         return _stage("case", note="no trigger yet" if called else "no case was called for", triggers=[])
     placed = [row for row in rows if row["case_id"]]
     note = ", ".join(f"{row['kind']} in case {row['case_id']} ({row['case_status']})" for row in placed)
-    at = placed[0]["recorded_at"] if placed else None
-    return _stage("case", at=at, note=note or "triggered, not placed yet", triggers=rows)
+    placed_at = placed[0]["recorded_at"] if placed else None
+    return _stage("case", at=placed_at, note=note or "triggered, not placed yet", triggers=rows)
 
 
-def _labelled(connection: Connection, run: str, flow_id: str) -> Stage:
-    rows = labels.assertions_of(connection, run, flow_id)
+def _labelled(at: ConnectionOf, run: str, flow_id: str) -> Stage:
+    rows = labels.assertions_of(at("LABEL_STORE_LOCATOR"), run, flow_id)
     note = ", ".join(f"{row['value']} ({row['source']}) known from {row['observed_time']}" for row in rows)
     return _stage("labelled", at=rows[0]["recorded_at"] if rows else None, note=note or "no label", labels=rows)
 
@@ -245,15 +247,13 @@ def _record_ids(subject: _Subject, decision: Mapping[str, Any] | None) -> list[s
     return list(dict.fromkeys(ids))
 
 
-def _place(
-    connection: Connection, run: str, topic: str, *, key: str, event_id: str | None = None
-) -> dict[str, Any] | None:
+def _place(at: ConnectionOf, run: str, topic: str, *, key: str, event_id: str | None = None) -> dict[str, Any] | None:
     """Where the record of this key and id stands: its key tells the partition."""
-    partitions = traces.partitions_of(connection, topic)
+    partitions = traces.partitions_of(at("EVENT_BUS_DSN"), topic)
     if not partitions:
         return None
     partition = partition_of(key, partitions)
-    return traces.place_on_bus(connection, run, topic, partition, key=key, event_id=event_id)
+    return traces.place_on_bus(at("EVENT_BUS_DSN"), run, topic, partition, key=key, event_id=event_id)
 
 
 def _position(place: Mapping[str, Any] | None) -> list[Any] | None:

@@ -6,6 +6,7 @@
 
 from fraud_daemons.bootstrap.databases import (
     DATABASE_NAME,
+    Server,
     database_for,
     dsn_problems,
     dsn_source,
@@ -14,6 +15,7 @@ from fraud_daemons.bootstrap.databases import (
     owner_database,
     owner_dsn,
     same_server,
+    servers,
 )
 from fraud_daemons.bootstrap.process import find_worker, load_worker, run_worker
 from fraud_daemons.bootstrap.provision import SCHEMAS, TOPICS, begin_run, pending, provision
@@ -23,6 +25,7 @@ __all__ = [
     "DATABASE_NAME",
     "SCHEMAS",
     "TOPICS",
+    "Server",
     "begin_run",
     "database_for",
     "dsn_problems",
@@ -39,4 +42,5 @@ __all__ = [
     "run_worker",
     "s3_settings",
     "same_server",
+    "servers",
 ]

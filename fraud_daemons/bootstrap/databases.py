@@ -4,22 +4,25 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import psycopg
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
 from fraud_daemons.bus.postgres_log import PostgresBus
-from fraud_daemons.config.dsns import EVENT_BUS_DSN, NAMES, PLATFORM_DSN
+from fraud_daemons.config.dsns import EVENT_BUS_DSN, IG_ADMISSION_DSN, NAMES, PLATFORM_DSN, SCHEMA_OF
 from fraud_daemons.config.embedded import embedded_dsn
 from fraud_daemons.config.profiles import Profile
 from fraud_daemons.config.secrets_file import read_secrets
 from fraud_daemons.errors import ConfigurationError
 from fraud_daemons.postgres_runtime.connector import ConnectOptions, DsnSource
-from fraud_daemons.postgres_runtime.provisioning import OPERATOR
+from fraud_daemons.postgres_runtime.provisioning import OPERATOR, READER_SCHEMAS, SERVICE_SCHEMAS
 from fraud_daemons.runtime.database import Database
 
 DATABASE_NAME = "fraud_platform"
+PLATFORM_SCHEMAS = ("control", *READER_SCHEMAS)
+"""What stands where PLATFORM_DSN leads, beside the schemas of the names that lead there too."""
 
 
 def dsn_source(profile: Profile, name: str, *, role: str) -> DsnSource:
@@ -76,6 +79,24 @@ def operator_bus(database: Database) -> PostgresBus:
     return PostgresBus(database.scope)
 
 
+@dataclass(frozen=True)
+class Server:
+    """One database that DSN names lead to, called after the first of them, and the schemas that stand there."""
+
+    name: str
+    schemas: tuple[str, ...]
+
+
+def servers(profile: Profile) -> tuple[Server, ...]:
+    """Every database the profile's DSN names lead to, the one of PLATFORM_DSN first."""
+    found: dict[tuple[tuple[str, Any], ...], tuple[str, list[str]]] = {}
+    for name in NAMES:
+        place = tuple(sorted(_place_of(profile, name).items()))
+        _, schemas = found.setdefault(place, (name, []))
+        schemas += PLATFORM_SCHEMAS if name == PLATFORM_DSN else (SCHEMA_OF[name],)
+    return tuple(Server(name, (*dict.fromkeys(schemas), *SERVICE_SCHEMAS)) for name, schemas in found.values())
+
+
 def owner_dsn(profile: Profile) -> tuple[str, str]:
     """The owner's DSN without its password, and the password: for tools that take a DSN in argv."""
     parts = conninfo_to_dict(owner(profile))
@@ -83,44 +104,46 @@ def owner_dsn(profile: Profile) -> tuple[str, str]:
     return make_conninfo("", **parts), password
 
 
-def owner_database(profile: Profile, command: str) -> Database:
-    """The database as its owner: for `up` and `check`, never for a worker."""
+def owner_database(profile: Profile, command: str, name: str = PLATFORM_DSN) -> Database:
+    """A database as its owner: for `up` and `check`, never for a worker."""
     options = _options(profile, application_name=f"platform/{command}/{os.getpid()}", long_statements=True)
-    return Database(DsnSource(f"{PLATFORM_DSN} as owner", lambda: owner(profile)), options)
+    return Database(DsnSource(f"{_leader(profile, name)} as owner", lambda: owner(profile, name)), options)
 
 
-def owner(profile: Profile) -> str:
-    """DSN of the owner: PLATFORM_DSN as given, or the embedded server's own."""
+def owner(profile: Profile, name: str = PLATFORM_DSN) -> str:
+    """DSN of the owner: the name's or PLATFORM_DSN as given, or the embedded server's own."""
     password = read_secrets(profile.run_dir).get("postgres", {}).get("fp_owner", "")
     embedded = embedded_dsn(profile.run_dir, user="fp_owner", password=password, dbname=DATABASE_NAME)
-    return profile.dsns.get(PLATFORM_DSN) or embedded
+    return profile.dsns.get(name) or profile.dsns.get(PLATFORM_DSN) or embedded
 
 
 def dsn_problems(profile: Profile) -> list[str]:
     """What is wrong with the explicit DSNs before anybody connects. Never quotes one: they hold passwords."""
-    problems, places = [], {PLATFORM_DSN: _place(profile.dsns.get(PLATFORM_DSN, ""))}
+    problems, malformed = [], set()
     for name, dsn in profile.dsns.items():
         try:
-            places[name] = _place(dsn)
+            _place(dsn)
         except ConfigurationError:
+            malformed.add(name)
             problems.append(f"{name}: not a libpq connection string or URL, such as postgresql://user:password@host/db")
-            continue
-        if places[name] != places[PLATFORM_DSN]:
-            why = ": the gate admits and appends in one commit" if name in (EVENT_BUS_DSN, "IG_ADMISSION_DSN") else ""
-            problems.append(
-                f"{name}: leads to another database than {PLATFORM_DSN}; not yet possible{why} - give both the same, or"
-                f" only {PLATFORM_DSN}"
-            )
+    if not malformed & {PLATFORM_DSN, EVENT_BUS_DSN, IG_ADMISSION_DSN} and _place_of(
+        profile, IG_ADMISSION_DSN
+    ) != _place_of(profile, EVENT_BUS_DSN):
+        moved = IG_ADMISSION_DSN if IG_ADMISSION_DSN in profile.dsns else EVENT_BUS_DSN
+        problems.append(
+            f"{moved}: {IG_ADMISSION_DSN} and {EVENT_BUS_DSN} must lead to one database: the gate admits and appends in"
+            " one commit - give both the same, or neither"
+        )
     return problems
 
 
 def same_server(profile: Profile, name: str) -> bool:
     """Whether a DSN's tables stand on the bus's own server and database: then the outbox *is* the log."""
+    return _place_of(profile, name) == _place_of(profile, EVENT_BUS_DSN)
 
-    def place(dsn_name: str) -> Mapping[str, Any]:
-        return _place(profile.dsns.get(dsn_name) or profile.dsns.get(PLATFORM_DSN, ""))
 
-    return place(name) == place(EVENT_BUS_DSN)
+def _place_of(profile: Profile, name: str) -> Mapping[str, Any]:
+    return _place(profile.dsns.get(name) or profile.dsns.get(PLATFORM_DSN, ""))
 
 
 def _place(dsn: str) -> Mapping[str, Any]:

@@ -8,7 +8,7 @@ import importlib
 import os
 import signal
 from collections.abc import Callable
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 
 import fraud_daemons
@@ -116,7 +116,7 @@ def _context(
 ) -> WorkerContext:
     application_name = f"{pack.name}/{worker.name}/{os.getpid()}"
     role = role_of(worker.schema)
-    database_of = partial(database_for, profile, role=role, application_name=application_name)
+    database_of = cache(partial(database_for, profile, role=role, application_name=application_name))
     database = database_of(worker.dsn)
     same = same_server(profile, worker.dsn)
     bus_database = (
@@ -135,7 +135,7 @@ def _context(
         read_secrets=lambda: read_secrets(profile.run_dir),
         port_of=lambda service: chosen_port(profile, f"{service}_port"),
         database_of=database_of,
-        long_database_of=partial(database_of, long_statements=True),
+        long_database_of=cache(partial(database_of, long_statements=True)),
         clock=clock,
         log=log,
         stop=stop,

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 
-from fraud_daemons.bootstrap.databases import DATABASE_NAME, dsn_problems, owner, owner_database
+from fraud_daemons.bootstrap.databases import DATABASE_NAME, dsn_problems, owner, owner_database, servers
 from fraud_daemons.bus.postgres_log import PostgresBus
 from fraud_daemons.clock import Clock
+from fraud_daemons.config.dsns import EVENT_BUS_DSN, IG_ADMISSION_DSN
 from fraud_daemons.config.profiles import Profile
 from fraud_daemons.config.secrets_file import read_secrets
 from fraud_daemons.domain.envelope import OUTPUTS, TRUTH
@@ -49,34 +51,37 @@ SCHEMAS = ("bus", "control", *READER_SCHEMAS, *SERVICE_SCHEMAS, *STATE_SCHEMAS)
 
 
 def provision(profile: Profile) -> Provisioned:
-    """Database, schemas, roles, migrations, topics. Called by `platform up` when the substrate serves.
+    """Database, schemas, roles, migrations, topics, on every server that a DSN name leads to. Called by `platform up` when
+    the substrate serves.
 
-    Raises ConfigurationError for a DSN that leads elsewhere, FatalFault for a database newer than the code.
+    Raises ConfigurationError for DSNs that cannot be, FatalFault for a database newer than the code.
     """
     if problems := dsn_problems(profile):
         raise ConfigurationError(problems, source=f"profile {profile.name}")
     secrets = read_secrets(profile.run_dir).get("postgres", {})
     created = False
-    owner_of_all = owner(profile)
     if profile.embedded_postgres:
-        created = ensure_database(with_database(owner_of_all, "postgres"), DATABASE_NAME)
+        created = ensure_database(with_database(owner(profile), "postgres"), DATABASE_NAME)
     passwords = {role: secrets[role] for role in all_roles() if role in secrets}
-    applied = provision_server(
-        owner_of_all,
-        schemas=SCHEMAS,
-        passwords=passwords if profile.get("database.roles") == "create" else None,
-        application_name=f"platform/up/{os.getpid()}",
-    )
-    database = owner_database(profile, "up")
-    PostgresBus(database.scope).ensure_topics(TOPICS, partitions=profile.get("bus.partitions"))
-    _seed(profile, database)
+    applied: tuple[str, ...] = ()
+    for server in servers(profile):
+        applied += provision_server(
+            owner(profile, server.name),
+            schemas=server.schemas,
+            passwords=passwords if profile.get("database.roles") == "create" else None,
+            application_name=f"platform/up/{os.getpid()}",
+        )
+    bus_database = owner_database(profile, "up", EVENT_BUS_DSN)
+    PostgresBus(bus_database.scope).ensure_topics(TOPICS, partitions=profile.get("bus.partitions"))
+    _seed(profile, owner_database(profile, "up", IG_ADMISSION_DSN))
     close_thread_connections()
     return Provisioned(database_created=created, migrations_applied=applied)
 
 
-def pending(connection: Connection) -> tuple[str, ...]:
-    """Migrations that `up` would apply. Raises FatalFault when the database is newer than the code."""
-    return pending_migrations(connection, schemas=SCHEMAS)
+def pending(connection: Connection, *, schemas: Sequence[str] = SCHEMAS) -> tuple[str, ...]:
+    """Migrations that `up` would apply on a server with `schemas` (see `servers`). Raises FatalFault when the database is
+    newer than the code."""
+    return pending_migrations(connection, schemas=schemas)
 
 
 def _seed(profile: Profile, database: Database) -> None:

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from fraud_daemons import bootstrap
 from fraud_daemons.cli import _outside
 from fraud_daemons.cli._finding import Finding, not_checked, ok, wrong
-from fraud_daemons.config.dsns import PLATFORM_DSN
+from fraud_daemons.config.dsns import EVENT_BUS_DSN, PLATFORM_DSN
 from fraud_daemons.config.profiles import Profile
 from fraud_daemons.errors import FatalFault, PlatformError
 from fraud_daemons.postgres_runtime.connector import (
@@ -45,6 +45,8 @@ def databases(deployment: Deployment) -> Iterator[Finding]:
         if POSTGRES in deployment.services and postgres_door(deployment.run_dir) is not None:
             for what in ("migrations", "topics"):
                 yield not_checked(what, SUBSTRATE_DOWN)
+        elif malformed:
+            yield not_checked("migrations and topics", "the DSN names come first")
         else:
             yield from _schemas(profile)
     finally:
@@ -98,28 +100,32 @@ def _login(name: str, dsn: str) -> Finding:
 
 
 def _schemas(profile: Profile) -> Iterator[Finding]:
-    """Migrations and topics of the platform's database."""
-    database = bootstrap.owner_database(profile, "check")
-    try:
-        with database.scope() as connection:
-            pending = bootstrap.pending(connection)
-    except FatalFault as fault:
-        yield _absent(profile, fault) or wrong("migrations", str(fault))
-        return
-    except PlatformError as fault:
-        yield wrong("migrations", str(fault))
-        return
-    if pending:
-        yield ok(f"migrations: {len(pending)} to be applied by platform up, from {pending[0]} to {pending[-1]}")
+    """Migrations of every server that a DSN name leads to, and topics."""
+    lacking = False
+    for server in bootstrap.servers(profile):
+        what = "migrations" if server.name == PLATFORM_DSN else f"migrations at {server.name}"
+        try:
+            with bootstrap.owner_database(profile, "check", server.name).scope() as connection:
+                pending = bootstrap.pending(connection, schemas=server.schemas)
+        except PlatformError as fault:
+            absent = _absent(profile, fault) if server.name == PLATFORM_DSN else None
+            yield absent or wrong(what, str(fault))
+            return
+        lacking = lacking or bool(pending)
+        yield ok(
+            f"{what}: {len(pending)} to be applied by platform up, from {pending[0]} to {pending[-1]}"
+            if pending
+            else f"{what}: none pending, none unknown"
+        )
+    if lacking:
         yield not_checked("topics", "migrations come first; platform up makes both")
         return
-    yield ok("migrations: none pending, none unknown")
-    yield _topics(database)
+    yield _topics(bootstrap.owner_database(profile, "check", EVENT_BUS_DSN))
 
 
-def _absent(profile: Profile, fault: FatalFault) -> Finding | None:
+def _absent(profile: Profile, fault: PlatformError) -> Finding | None:
     """A server of ours whose database is not made yet: a first start that was cut short."""
-    if profile.embedded_postgres and "3D000" in str(fault):
+    if profile.embedded_postgres and isinstance(fault, FatalFault) and "3D000" in str(fault):
         return not_checked("migrations and topics", "the database is not made yet; platform up makes it")
     return None
 

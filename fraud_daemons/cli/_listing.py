@@ -3,20 +3,33 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from datetime import datetime
-from typing import Any
+from functools import partial
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from fraud_daemons.clock import iso
 from fraud_daemons.errors import CommandError
-from fraud_daemons.postgres_runtime.connector import Connection
+from fraud_daemons.postgres_runtime.connector import Connection, ConnectionOf
 from fraud_daemons.state import runs
+
+if TYPE_CHECKING:
+    from fraud_daemons.config.profiles import Profile
 
 PAGE_MAX = 10_000
 PAGE_DEFAULT = 50
 
 run_option = click.option("--run", "run", default=None, metavar="RUN", help="Run id; default: the current run.")
+
+
+def reading(profile: Profile, command: str) -> AbstractContextManager[ConnectionOf]:
+    """Connections by DSN name for a command that reads: what it asks for may stand on several servers."""
+    from fraud_daemons.bootstrap import operator_database
+    from fraud_daemons.runtime.database import connections
+
+    return connections(partial(operator_database, profile, command))
 
 
 def page_options(after: str, *, default: int = PAGE_DEFAULT) -> Callable[..., Any]:
@@ -34,7 +47,7 @@ def page_options(after: str, *, default: int = PAGE_DEFAULT) -> Callable[..., An
 
 
 def chosen_run(connection: Connection, run: str | None) -> str:
-    """The run asked for, else the newest. Raises CommandError when there is none."""
+    """The run asked for, else the newest; `connection` = to PLATFORM_DSN. Raises CommandError when there is none."""
     if run is None:
         current = runs.current(connection)
         if current is None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable
+from functools import partial
 from typing import Final
 
 from fraud_daemons import bootstrap
@@ -26,7 +27,11 @@ def outside(profile: Profile) -> dict[str, Callable[[], str | None]]:
     """Name -> its refusal, for what is not embedded: None when it serves, else what it said, in one line."""
     parts: dict[str, Callable[[], str | None]] = {}
     if not profile.embedded_postgres:
-        parts["postgres"] = lambda: _postgres_refusal(profile)
+        parts["postgres"] = partial(_postgres_refusal, profile, PLATFORM_DSN)
+    if not bootstrap.dsn_problems(profile):  # else `up` says so where it provisions
+        for server in bootstrap.servers(profile):
+            if server.name != PLATFORM_DSN:
+                parts[f"postgres at {server.name}"] = partial(_postgres_refusal, profile, server.name)
     if not profile.embedded_objectstore:
         parts["objectstore"] = lambda: _store_refusal(profile)
     return parts
@@ -45,15 +50,15 @@ def probe(store: EvidenceStore) -> str | None:
     return None if store.get(PROBE_KEY) == PROBE_BODY else "a get did not give back what was put"
 
 
-def _postgres_refusal(profile: Profile) -> str | None:
+def _postgres_refusal(profile: Profile, name: str) -> str | None:
     try:
-        with bootstrap.owner_database(profile, "up").scope() as connection:
+        with bootstrap.owner_database(profile, "up", name).scope() as connection:
             connection.execute("select 1")
     except FatalFault as fault:
-        raise _wrong(profile, f"{PLATFORM_DSN}: {fault}") from fault
+        raise _wrong(profile, f"{name}: {fault}") from fault
     except TransientFault as fault:
         if fault.reason.startswith(_CREDENTIAL_REFUSED):
-            raise _wrong(profile, f"{PLATFORM_DSN}: {fault}; give the right user and password") from fault
+            raise _wrong(profile, f"{name}: {fault}; give the right user and password") from fault
         return str(fault)
     return None
 

@@ -7,8 +7,18 @@ from typing import Any
 
 import click
 
-from fraud_daemons.cli._listing import aligned, chosen_run, jsonable, next_page, page_options, run_option, with_footer
+from fraud_daemons.cli._listing import (
+    aligned,
+    chosen_run,
+    jsonable,
+    next_page,
+    page_options,
+    reading,
+    run_option,
+    with_footer,
+)
 from fraud_daemons.cli.options import Invocation, invocation
+from fraud_daemons.config.dsns import PLATFORM_DSN
 from fraud_daemons.errors import CommandError, ExitCode
 
 
@@ -24,11 +34,10 @@ def command() -> None:
 @invocation
 def list_command(call: Invocation, *, status: str | None, run: str | None, limit: int, after: str | None) -> int:
     """A run's cases, oldest first."""
-    from fraud_daemons.bootstrap import operator_database
     from fraud_daemons.state import cases
 
-    with operator_database(call.load_profile(), "cases").scope() as connection:
-        chosen = chosen_run(connection, run)
+    with reading(call.load_profile(), "cases") as tables_of:
+        chosen, connection = chosen_run(tables_of(PLATFORM_DSN), run), tables_of("CASE_MGMT_LOCATOR")
         if after is not None and cases.case_of(connection, chosen, after) is None:
             raise _unknown(after, chosen)
         rows = cases.list_cases(connection, chosen, status=status and status.upper(), after=after, limit=limit)
@@ -60,12 +69,11 @@ def list_command(call: Invocation, *, status: str | None, run: str | None, limit
 @invocation
 def show_command(call: Invocation, *, case_id: str, run: str | None, limit: int, after: str | None) -> int:
     """One case and its timeline; --after is an entry number. 1 when the run has no such case."""
-    from fraud_daemons.bootstrap import operator_database
     from fraud_daemons.state import cases
 
     behind = _entry_number(after)
-    with operator_database(call.load_profile(), "cases").scope() as connection:
-        chosen = chosen_run(connection, run)
+    with reading(call.load_profile(), "cases") as tables_of:
+        chosen, connection = chosen_run(tables_of(PLATFORM_DSN), run), tables_of("CASE_MGMT_LOCATOR")
         case = cases.case_of(connection, chosen, case_id)
         if case is None:
             raise _unknown(case_id, chosen)

@@ -9,10 +9,20 @@ from typing import Any
 import click
 import orjson
 
-from fraud_daemons.cli._listing import aligned, chosen_run, jsonable, next_page, page_options, run_option, with_footer
+from fraud_daemons.cli._listing import (
+    aligned,
+    chosen_run,
+    jsonable,
+    next_page,
+    page_options,
+    reading,
+    run_option,
+    with_footer,
+)
 from fraud_daemons.cli.options import Invocation, invocation
+from fraud_daemons.config.dsns import PLATFORM_DSN
 from fraud_daemons.errors import CommandError, ExitCode
-from fraud_daemons.state.letters import LetterAddress, letter_at, list_letters
+from fraud_daemons.state.letters import LetterAddress, find_letter, list_letters
 
 
 @click.group()
@@ -27,14 +37,13 @@ def command() -> None:
 @invocation
 def list_command(call: Invocation, *, worker: str | None, run: str | None, limit: int, after: str | None) -> int:
     """A run's dead letters, oldest first."""
-    from fraud_daemons.bootstrap import operator_database
-
     behind = None if after is None else _address(after, hint="--after")
-    with operator_database(call.load_profile(), "deadletters").scope() as connection:
-        chosen = chosen_run(connection, run)
-        if behind is not None and letter_at(connection, behind) is None:
+    with reading(call.load_profile(), "deadletters") as tables_of:
+        chosen = chosen_run(tables_of(PLATFORM_DSN), run)
+        last = None if behind is None else find_letter(tables_of, behind)
+        if behind is not None and last is None:
             raise _unknown(behind)
-        rows = list_letters(connection, chosen, worker=worker, after=behind, limit=limit)
+        rows = list_letters(tables_of, chosen, worker=worker, after=last, limit=limit)
     letters = [{"letter": str(_address_of(row)), **jsonable(row)} for row in rows]
     more = next_page(rows, letters[-1]["letter"] if letters else None, limit=limit)
     table = aligned(
@@ -51,11 +60,9 @@ def list_command(call: Invocation, *, worker: str | None, run: str | None, limit
 @invocation
 def show_command(call: Invocation, *, letter: str) -> int:
     """One letter with its record. 1 when there is no such letter."""
-    from fraud_daemons.bootstrap import operator_database
-
     address = _address(letter, hint="LETTER")
-    with operator_database(call.load_profile(), "deadletters").scope() as connection:
-        row = letter_at(connection, address)
+    with reading(call.load_profile(), "deadletters") as tables_of:
+        row = find_letter(tables_of, address)
     if row is None:
         raise _unknown(address)
     raw = bytes(row.pop("body"))

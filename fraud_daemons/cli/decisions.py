@@ -10,9 +10,19 @@ from typing import Any
 import click
 import orjson
 
-from fraud_daemons.cli._listing import aligned, chosen_run, jsonable, next_page, page_options, run_option, with_footer
+from fraud_daemons.cli._listing import (
+    aligned,
+    chosen_run,
+    jsonable,
+    next_page,
+    page_options,
+    reading,
+    run_option,
+    with_footer,
+)
 from fraud_daemons.cli.options import Invocation, invocation
 from fraud_daemons.clock import iso, parse_iso
+from fraud_daemons.config.dsns import PLATFORM_DSN
 from fraud_daemons.domain.policy import OUTCOMES
 from fraud_daemons.errors import CommandError, ExitCode
 
@@ -44,11 +54,10 @@ def list_command(
     call: Invocation, *, outcome: str | None, since: datetime | None, run: str | None, limit: int, after: str | None
 ) -> int:
     """A run's decisions, newest first."""
-    from fraud_daemons.bootstrap import operator_database
     from fraud_daemons.state import decisions
 
-    with operator_database(call.load_profile(), "decisions").scope() as connection:
-        chosen = chosen_run(connection, run)
+    with reading(call.load_profile(), "decisions") as tables_of:
+        chosen, connection = chosen_run(tables_of(PLATFORM_DSN), run), tables_of("DF_REPLAY_DSN")
         if after is not None and decisions.body_of(connection, after) is None:
             raise _unknown(after)
         rows = decisions.listing(
@@ -85,7 +94,7 @@ def show_command(call: Invocation, *, decision_id: str) -> int:
     from fraud_daemons.bootstrap import operator_database
     from fraud_daemons.state import decisions
 
-    with operator_database(call.load_profile(), "decisions").scope() as connection:
+    with operator_database(call.load_profile(), "decisions", "DF_REPLAY_DSN").scope() as connection:
         body = decisions.body_of(connection, decision_id)
     if body is None:
         raise _unknown(decision_id)

@@ -7,9 +7,10 @@ from typing import Any
 
 import click
 
-from fraud_daemons.cli._listing import aligned, chosen_run, next_page, page_options, run_option, with_footer
+from fraud_daemons.cli._listing import aligned, chosen_run, next_page, page_options, reading, run_option, with_footer
 from fraud_daemons.cli.options import Invocation, invocation
 from fraud_daemons.clock import SystemClock, iso, parse_iso
+from fraud_daemons.config.dsns import PLATFORM_DSN
 from fraud_daemons.domain.labels import FRAUD_DISPOSITION, LABEL_TYPES
 from fraud_daemons.errors import CommandError, ExitCode
 
@@ -40,15 +41,14 @@ def command() -> None:
 @invocation
 def as_of_command(call: Invocation, *, flow_id: str, at: str | None, label_type: str, run: str | None) -> int:
     """The label that held for FLOW_ID at a time, with all that was known then. No label is an answer, not an error."""
-    from fraud_daemons.bootstrap import operator_database
     from fraud_daemons.domain.labels import as_of
     from fraud_daemons.state import labels, traces
 
     moment = iso(_time(at) or SystemClock().now())
-    with operator_database(call.load_profile(), "labels").scope() as connection:
-        chosen = chosen_run(connection, run)
+    with reading(call.load_profile(), "labels") as tables_of:
+        chosen, connection = chosen_run(tables_of(PLATFORM_DSN), run), tables_of("LABEL_STORE_LOCATOR")
         assertions = labels.assertions_of(connection, chosen, flow_id)
-        if not assertions and not traces.flow_is_known(connection, chosen, flow_id):
+        if not assertions and traces.flow_of(tables_of, chosen, flow_id) != flow_id:
             raise CommandError(f"no flow {flow_id!r} in run {chosen}; see: platform decisions list --run {chosen}")
     known = [assertion for assertion in assertions if assertion["observed_time"] <= moment]
     label = as_of(known, moment, label_type=label_type)
@@ -71,12 +71,11 @@ def as_of_command(call: Invocation, *, flow_id: str, at: str | None, label_type:
 @invocation
 def list_command(call: Invocation, *, at: str | None, run: str | None, limit: int, after: str | None) -> int:
     """A run's assertions in the order in which they became known, superseded ones too."""
-    from fraud_daemons.bootstrap import operator_database
     from fraud_daemons.state import labels
 
     moment = _time(at)
-    with operator_database(call.load_profile(), "labels").scope() as connection:
-        chosen = chosen_run(connection, run)
+    with reading(call.load_profile(), "labels") as tables_of:
+        chosen, connection = chosen_run(tables_of(PLATFORM_DSN), run), tables_of("LABEL_STORE_LOCATOR")
         if after is not None and not labels.exists(connection, chosen, after):
             raise CommandError(f"no label {after!r} in run {chosen}; see: platform labels list --run {chosen}")
         rows = labels.list_assertions(connection, chosen, at=moment, after=after, limit=limit)

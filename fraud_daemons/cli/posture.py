@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import getpass
 import os
+from contextlib import AbstractContextManager
 from datetime import datetime
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -12,12 +14,13 @@ import click
 from fraud_daemons.cli._listing import aligned
 from fraud_daemons.cli.options import Invocation, invocation
 from fraud_daemons.clock import SystemClock, iso
+from fraud_daemons.config.dsns import PLATFORM_DSN
 from fraud_daemons.domain.posture import LADDER
 from fraud_daemons.errors import ExitCode
 
 if TYPE_CHECKING:
     from fraud_daemons.config.profiles import Profile
-    from fraud_daemons.postgres_runtime.connector import Connection
+    from fraud_daemons.postgres_runtime.connector import ConnectionOf
     from fraud_daemons.state.postures import Pin
 
 MODES = tuple(str(mode) for mode in LADDER)
@@ -33,11 +36,9 @@ def command() -> None:
 @invocation
 def show_command(call: Invocation) -> int:
     """The posture in force, who decided so, and the last pins."""
-    from fraud_daemons.bootstrap import operator_database
-
     profile = call.load_profile()
-    with operator_database(profile, "posture").scope() as connection:
-        document = _document(profile, connection)
+    with _reading(profile) as at:
+        document = _document(profile, at)
     call.answer(document, text=_text(document))
     return int(ExitCode.GOOD)
 
@@ -68,11 +69,19 @@ def _write(call: Invocation, mode: str, reason: str) -> int:
     profile = call.load_profile()
     with operator_database(profile, "posture").scope() as connection:
         postures.pin(connection, mode=mode, reason=reason, pinned_by=_operator(), at=SystemClock().now())
-        document = _document(profile, connection)
+    with _reading(profile) as at:
+        document = _document(profile, at)
     call.answer(document, text=_text(document))
     if document["decided_by"] == "profile":
         call.tell("the profile's decision.posture_pin counts before this; change it to give the pin effect")
     return int(ExitCode.GOOD)
+
+
+def _reading(profile: Profile) -> AbstractContextManager[ConnectionOf]:
+    from fraud_daemons.bootstrap import operator_database
+    from fraud_daemons.runtime.database import connections
+
+    return connections(partial(operator_database, profile, "posture"))
 
 
 def _operator() -> str:
@@ -82,12 +91,12 @@ def _operator() -> str:
         return f"uid {os.getuid()}"
 
 
-def _document(profile: Profile, connection: Connection) -> dict[str, Any]:
+def _document(profile: Profile, at: ConnectionOf) -> dict[str, Any]:
     from fraud_daemons.state import postures
 
-    pins = list(postures.pins(connection, limit=PINS_SHOWN))
-    ladder = postures.ladder(connection)
-    in_force = postures.in_force(connection)
+    pins = list(postures.pins(at(PLATFORM_DSN), limit=PINS_SHOWN))
+    ladder = postures.ladder(at("DL_POSTURE_DSN"))
+    in_force = postures.in_force(at)
     profile_pin = profile.get("decision.posture_pin")
     mode, sequence, by = str(in_force.mode), in_force.sequence, "default"
     if profile_pin:

@@ -6,6 +6,7 @@ import click
 
 from fraud_daemons.cli.options import Invocation, invocation, timeout_option
 from fraud_daemons.clock import SystemClock
+from fraud_daemons.config.dsns import EVENT_BUS_DSN
 from fraud_daemons.errors import CommandError, ExitCode
 
 
@@ -28,7 +29,9 @@ def command(call: Invocation, *, run: str | None, timeout_seconds: float) -> int
         raise CommandError(f"report: {what}; see: platform run list, platform run new", exit_code=ExitCode.NO)
     clock = SystemClock()
     chosen = found.platform_run_id
-    request_id = request_report(database, platform_run_id=chosen, clock=clock)
+    request_id = request_report(
+        operator_database(profile, "report", EVENT_BUS_DSN), platform_run_id=chosen, clock=clock
+    )
     document = wait_for_report(
         database,
         platform_run_id=chosen,

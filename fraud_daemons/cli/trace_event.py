@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import partial
 from typing import Any
 
 import click
 
 from fraud_daemons.cli._listing import aligned, chosen_run, run_option
 from fraud_daemons.cli.options import Invocation, invocation
+from fraud_daemons.config.dsns import PLATFORM_DSN
 from fraud_daemons.errors import CommandError, ExitCode
 
 
@@ -20,10 +22,11 @@ def command(call: Invocation, *, identity: str, run: str | None) -> int:
     """Was it admitted, who took it on, is the evidence there? 1 when nobody in the run has met this id."""
     from fraud_daemons.acceptance.tracing import trace
     from fraud_daemons.bootstrap import operator_database
+    from fraud_daemons.runtime.database import connections
 
-    with operator_database(call.load_profile(), "trace").scope() as connection:
-        chosen = chosen_run(connection, run)
-        document = trace(connection, chosen, identity)
+    with connections(partial(operator_database, call.load_profile(), "trace")) as at:
+        chosen = chosen_run(at(PLATFORM_DSN), run)
+        document = trace(at, chosen, identity)
     if document is None:
         raise CommandError(
             f"no event, flow or decision {identity!r} in run {chosen}; another run: --run (platform run list)"

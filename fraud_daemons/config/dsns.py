@@ -11,9 +11,10 @@ from typing import Final
 
 PLATFORM_DSN: Final = "PLATFORM_DSN"
 EVENT_BUS_DSN: Final = "EVENT_BUS_DSN"
+IG_ADMISSION_DSN: Final = "IG_ADMISSION_DSN"
 
 SCHEMA_OF: Final[Mapping[str, str]] = {
-    "IG_ADMISSION_DSN": "ig",
+    IG_ADMISSION_DSN: "ig",
     "WSP_CHECKPOINT_DSN": "wsp",
     "IEG_PROJECTION_DSN": "ieg",
     "OFP_PROJECTION_DSN": "ofp",

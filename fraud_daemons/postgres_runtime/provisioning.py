@@ -50,9 +50,9 @@ STATE_SCHEMAS = (
 READER_SCHEMAS = ("reporter", "conformance", "console")
 """Schemas of those who watch: their role reads every table and writes only its own schema."""
 
-READS = {"ig": ("df.decisions",), "df": ("dl.postures",)}
-"""Tables of another component that a component may read: the gate answers GET /v1/decisions, a decision is made under
-the posture of the degrade ladder."""
+READS = {"ig": ("df.decisions",), "df": ("dl.postures", "dead_letters.letters")}
+"""Tables of another component that a component may read: the gate answers GET /v1/decisions; a decision is made under
+the posture of the degrade ladder, and also for a record that the feature plane set aside, wherever that plane's letters are."""
 
 OPERATOR, REPORTER = "fp_operator", "fp_reporter"
 READERS = (OPERATOR, REPORTER, "fp_conformance", "fp_console")
@@ -113,7 +113,7 @@ def provision(
         applied = _migrate(owner_dsn, schemas)
         if passwords is not None:
             _create_roles(connection, passwords)
-            _grant(connection, schemas)
+            _grant(connection, schemas, roles=tuple(passwords))
     close_thread_connections()
     return applied
 
@@ -196,8 +196,9 @@ def _create_roles(connection: Connection, passwords: Mapping[str, str]) -> None:
         )
 
 
-def _grant(connection: Connection, schemas: Sequence[str]) -> None:
-    """Each component: its own schema; every component: progress, outbox, letters, and the bus; readers read all."""
+def _grant(connection: Connection, schemas: Sequence[str], *, roles: Sequence[str]) -> None:
+    """Each component: its own schema, and on its server progress, outbox, letters and the bus; readers read all. What
+    a component may read of others it may read on whatever server that stands."""
 
     def run(statement: str, **names: str) -> None:
         connection.execute(sql.SQL(statement).format(**{k: sql.Identifier(v) for k, v in names.items()}))
@@ -211,9 +212,9 @@ def _grant(connection: Connection, schemas: Sequence[str]) -> None:
         )
         run("grant usage on all sequences in schema {s} to {r}", s=component, r=role_of(component))
     for component, tables in READS.items():
-        for table in tables if component in components else ():
+        for table in tables if role_of(component) in roles else ():
             schema, _, name = table.partition(".")
-            if schema in components:
+            if schema in schemas:
                 run("grant usage on schema {s} to {r}", s=schema, r=role_of(component))
                 run("grant select on {s}.{t} to {r}", s=schema, t=name, r=role_of(component))
     members = [*(role_of(c) for c in components), *READERS]
@@ -226,9 +227,10 @@ def _grant(connection: Connection, schemas: Sequence[str]) -> None:
             run("grant select, insert on bus.log to {r}", r=role)
             run("grant select, update on bus.heads to {r}", r=role)
             run("grant select, insert, update on bus.producers to {r}", r=role)
-        if "control" in schemas:
-            run("grant usage on schema control to {r}", r=role)
-            run("grant select on all tables in schema control to {r}", r=role)
+    everybody = {*members, *(role_of(schema) for schema in STATE_SCHEMAS if role_of(schema) in roles)}
+    for role in sorted(everybody) if "control" in schemas else ():
+        run("grant usage on schema control to {r}", r=role)
+        run("grant select on all tables in schema control to {r}", r=role)
     for reader in READERS:
         for schema in schemas:
             run("grant usage on schema {s} to {r}", s=schema, r=reader)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass
 
@@ -33,14 +33,23 @@ class Database:
         return listening_connection(self.source, self.options)
 
 
+DatabaseOf = Callable[[str], Database]
+"""A database by DSN name."""
+
+Beside = Callable[[Connection], AbstractContextManager[ConnectionOf]]
+"""Connections by DSN name while the worker's own is open; see `WorkerContext.beside`."""
+
+
 @contextmanager
-def connections(database_of: Callable[[str], Database]) -> Iterator[ConnectionOf]:
+def connections(
+    database_of: DatabaseOf, open_already: Mapping[str, Connection] | None = None
+) -> Iterator[ConnectionOf]:
     """Connections by DSN name: each server's is borrowed when first asked for, one transaction each, all ended together.
 
-    For short reads over several components' tables. Not one transaction: what it reads may be moments apart.
+    `open_already` = the caller's own by source name. For short reads over several components' tables. Not one transaction: what it reads may be moments apart.
     """
     with ExitStack() as stack:
-        borrowed: dict[str, Connection] = {}
+        borrowed = dict(open_already or {})
 
         def connection_of(name: str) -> Connection:
             database = database_of(name)

@@ -7,10 +7,11 @@ So a crash repeats a put of the same bytes under the same key. Never a put insid
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any, NamedTuple
 
-from fraud_daemons.bus.port import Record, TopicPartition
+from fraud_daemons.bus.port import Log, Record, TopicPartition
 from fraud_daemons.bus.postgres_log import PostgresBus
 from fraud_daemons.checkpoints.port import Claim
 from fraud_daemons.checkpoints.postgres import PostgresCheckpoints
@@ -45,11 +46,12 @@ Render = Callable[[Connection, Sequence[Record]], list[Any]]
 """Records of one run and range -> JSON values, one per record, the same every time it is asked."""
 
 
-def rendered(bus: PostgresBus, render: Render) -> Entries:
+def rendered(bus: PostgresBus, render: Render, *, same_server: bool = True) -> Entries:
     """Entries made from the records themselves."""
 
     def read(connection: Connection, where: TopicPartition, position: int, limit: int) -> list[Entry]:
-        records = bus.log(connection).read({where: position}, limit=limit)
+        with _log(bus, connection, same_server=same_server) as log:
+            records = log.read({where: position}, limit=limit)
         entries: list[Entry] = []
         for run in dict.fromkeys(record.platform_run_id for record in records):
             mine = [record for record in records if record.platform_run_id == run]
@@ -58,6 +60,16 @@ def rendered(bus: PostgresBus, render: Render) -> Entries:
         return sorted(entries, key=lambda entry: entry.position)
 
     return read
+
+
+@contextmanager
+def _log(bus: PostgresBus, connection: Connection, *, same_server: bool) -> Iterator[Log]:
+    """The bus inside the open transaction, or beside it where it is on another server."""
+    if same_server:
+        yield bus.log(connection)
+    else:
+        with bus.transaction() as log:
+            yield log
 
 
 class Sealer(PlainActivity):
@@ -78,6 +90,7 @@ class Sealer(PlainActivity):
         log: Logger,
         segment_records_max: int,
         linger_seconds: float,
+        same_server: bool = True,
     ) -> None:
         self.name = name
         self._family = family
@@ -86,6 +99,7 @@ class Sealer(PlainActivity):
         self._entries = entries
         self._database = database
         self._bus = bus
+        self._same_server = same_server
         self._store = store
         self._clock = clock
         self._log = log
@@ -115,8 +129,9 @@ class Sealer(PlainActivity):
         return self._backlog
 
     def _take_claim(self) -> Outcome:
-        with self._database.scope() as connection:
+        with self._bus.scope() as connection:
             partitions = self._bus.partitions(connection)
+        with self._database.scope() as connection:
             subscriptions = [(topic, p) for topic in self._topics for p in range(partitions[topic])]
             claim = PostgresCheckpoints(connection).claim(self.name, subscriptions)
         self._claim = claim
@@ -129,7 +144,8 @@ class Sealer(PlainActivity):
         with self._database.scope() as connection:
             checkpoints = PostgresCheckpoints(connection)
             positions = checkpoints.positions(claim)
-            heads = self._bus.log(connection).heads(self._topics)
+            with _log(self._bus, connection, same_server=self._same_server) as log:
+                heads = log.heads(self._topics)
             self._backlog = 0
             for where, position in sorted(positions.items()):
                 target = TopicPartition(*where)

@@ -12,8 +12,8 @@ A new worker is one file in `fraud_daemons/workers/<pack>/` with a `WORKER`, and
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
@@ -23,10 +23,10 @@ from fraud_daemons.clock import Clock
 from fraud_daemons.config.profiles import Profile
 from fraud_daemons.evidence.port import EvidenceStore
 from fraud_daemons.observability.logs import Logger
-from fraud_daemons.postgres_runtime.connector import Connection
+from fraud_daemons.postgres_runtime.connector import Connection, ConnectionOf
 from fraud_daemons.runtime.activity import Activity
 from fraud_daemons.runtime.consumer import Consumer, Handler, Pace
-from fraud_daemons.runtime.database import Database
+from fraud_daemons.runtime.database import Database, connections
 from fraud_daemons.runtime.sealing import Entries, Sealer
 from fraud_daemons.runtime.signals import StopRequest
 
@@ -74,16 +74,10 @@ class WorkerContext:
         """The evidence store, made when first asked for."""
         return self.make_store()
 
-    @contextmanager
-    def beside(self, name: str, connection: Connection) -> Iterator[Connection]:
-        """A connection to DSN `name`'s tables while the worker's own `connection` is open: the same one where both stand
-        on one server, else a short transaction over there. For reading only: nothing commits with the worker's own."""
-        other = self.database_of(name)
-        if other.source.name == self.database.source.name:
-            yield connection
-        else:
-            with other.scope() as opened:
-                yield opened
+    def beside(self, connection: Connection) -> AbstractContextManager[ConnectionOf]:
+        """Connections by DSN name while the worker's own `connection` is open: that very one for what stands on the same
+        server, short transactions of their own for the rest. For reading: nothing over there commits with the worker's own."""
+        return connections(self.database_of, {self.database.source.name: connection})
 
     @property
     def pace(self) -> Pace:
@@ -130,6 +124,7 @@ class WorkerContext:
             entries=entries,
             database=self.database,
             bus=self.bus,
+            same_server=self.same_server,
             store=self.store,
             clock=self.clock,
             log=self.log,

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 from fraud_daemons.domain.policy import Policy
 from fraud_daemons.domain.posture import Posture
-from fraud_daemons.postgres_runtime.connector import Connection
+from fraud_daemons.postgres_runtime.connector import Connection, ConnectionOf
 from fraud_daemons.postgres_runtime.statements import load
 from fraud_daemons.state.source_record import SourceRecord
 
@@ -107,10 +107,31 @@ def earlier(connection: Connection, keys: Iterable[FlowKey]) -> dict[FlowKey, Ea
     return {FlowKey(row[0], row[1]): Earlier(row[2], row[3], row[4], row[5], (row[6], row[7], row[8])) for row in rows}
 
 
-def set_aside(connection: Connection, *, limit: int) -> list[tuple[Any, ...]]:
-    """Fields of the bound records in the feature plane's dead letters that are still undecided; letters of another server are not seen."""
-    rows = connection.execute(load(_SQL, "decisions_set_aside.sql"), {"limit": limit})
-    return list(rows)
+def set_aside(at: ConnectionOf, *, limit: int) -> list[tuple[Any, ...]]:
+    """Fields of the bound records in the feature plane's dead letters that are still undecided, wherever that plane's letters are."""
+    plane, ours = at("OFP_PROJECTION_DSN"), at("DF_REPLAY_DSN")
+    if plane is ours:
+        return list(ours.execute(load(_SQL, "decisions_set_aside.sql"), {"limit": limit}))
+    found: list[tuple[Any, ...]] = []
+    behind = (-1, -1)
+    while len(found) < limit:  # ends with the letters: pages of them, and there are few
+        page = plane.execute(
+            load(_SQL, "decisions_letters_of_plane.sql"),
+            {"partition": behind[0], "position": behind[1], "limit": limit},
+        ).fetchall()
+        if not page:
+            break
+        behind = (page[-1][1], page[-1][2])
+        done = {
+            (row[0], row[1])
+            for row in ours.execute(
+                load(_SQL, "decisions_passed.sql"),
+                {"partitions": [row[1] for row in page], "positions": [row[2] for row in page],
+                 "runs": [row[5] for row in page], "flows": [row[4] for row in page]},
+            )
+        }  # fmt: skip
+        found += [row for row in page if (row[1], row[2]) not in done]
+    return found[:limit]
 
 
 def keep_late_features(connection: Connection, met: Sequence[NewDecision], *, at: datetime) -> None:

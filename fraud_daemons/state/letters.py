@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from collections.abc import Mapping
+from typing import Any, Final, NamedTuple
 
 from psycopg.rows import dict_row
 
-from fraud_daemons.postgres_runtime.connector import Connection
+from fraud_daemons.postgres_runtime.connector import Connection, ConnectionOf
 from fraud_daemons.postgres_runtime.statements import load
+from fraud_daemons.state.every_server import every_server
 
 _SQL = "fraud_daemons.state.sql"
+_ORDER: Final = ("dead_at", "worker", "topic", "partition", "position")
 
 
 class LetterAddress(NamedTuple):
@@ -31,20 +34,27 @@ class LetterAddress(NamedTuple):
 
 
 def list_letters(
-    connection: Connection, platform_run_id: str, *, worker: str | None, after: LetterAddress | None, limit: int
+    at: ConnectionOf, platform_run_id: str, *, worker: str | None, after: Mapping[str, Any] | None, limit: int
 ) -> list[dict[str, Any]]:
-    """A page of a run's letters, oldest first, behind `after`; without their bodies."""
-    behind = after or LetterAddress("", "", 0, 0)
-    with connection.cursor(row_factory=dict_row) as cursor:
-        cursor.execute(
-            load(_SQL, "letters_list.sql"),
-            {"run": platform_run_id, "only": worker, "limit": limit, "paged": after is not None, **behind._asdict()},
-        )
-        return cursor.fetchall()
+    """A page of a run's letters from every server, oldest first, behind the letter `after`; without their bodies."""
+    place = {name: after[name] if after else None for name in _ORDER}
+    found: list[dict[str, Any]] = []
+    for connection in every_server(at):
+        with connection.cursor(row_factory=dict_row) as cursor:
+            cursor.execute(
+                load(_SQL, "letters_list.sql"), {"run": platform_run_id, "only": worker, "limit": limit, **place}
+            )
+            found += cursor.fetchall()
+    return sorted(found, key=lambda row: [row[name] for name in _ORDER])[:limit]
+
+
+def find_letter(at: ConnectionOf, address: LetterAddress) -> dict[str, Any] | None:
+    """One letter with its body, on whatever server its worker has its tables."""
+    return next(filter(None, (letter_at(connection, address) for connection in every_server(at))), None)
 
 
 def letter_at(connection: Connection, address: LetterAddress) -> dict[str, Any] | None:
-    """One letter with its body, whatever its run."""
+    """One letter with its body on one server, whatever its run."""
     with connection.cursor(row_factory=dict_row) as cursor:
         cursor.execute(
             'select worker, topic, "partition", "position", platform_run_id, event_id, record_key, reason, detail, state,'

@@ -6,8 +6,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime
 
+from fraud_daemons.config.dsns import PLATFORM_DSN
 from fraud_daemons.domain.posture import Mode, Posture
-from fraud_daemons.postgres_runtime.connector import Connection
+from fraud_daemons.postgres_runtime.connector import Connection, ConnectionOf
 from fraud_daemons.postgres_runtime.statements import load
 
 _SQL = "fraud_daemons.state.sql"
@@ -26,10 +27,17 @@ class Pin:
     pinned_at: datetime
 
 
-def in_force(connection: Connection) -> Posture:
-    """The posture that counts in this transaction, apart from what a profile pins."""
-    row = connection.execute(load(_SQL, "postures_in_force.sql")).fetchone()
-    return Posture(Mode.NORMAL, 0) if row is None else Posture(Mode(row[0]), row[1])
+def in_force(at: ConnectionOf) -> Posture:
+    """The posture that counts now, apart from what a profile pins. The pins stand with the platform, the ladder's steps with DL."""
+    pinned, stepped = at(PLATFORM_DSN), at("DL_POSTURE_DSN")
+    if pinned is stepped:
+        row = pinned.execute(load(_SQL, "postures_in_force.sql")).fetchone()
+        return Posture(Mode.NORMAL, 0) if row is None else Posture(Mode(row[0]), row[1])
+    newest = next(pins(pinned, limit=1), None)
+    if newest is not None and newest.mode != RELEASED:
+        return Posture(Mode(newest.mode), newest.sequence)
+    step = ladder(stepped)
+    return Posture(Mode.NORMAL, 0) if step is None else step[0]
 
 
 def pin(connection: Connection, *, mode: str, reason: str, pinned_by: str, at: datetime) -> Pin:

@@ -8,29 +8,40 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from datetime import datetime
-from typing import Any, LiteralString
+from typing import Any, Final, LiteralString
 
 import orjson
 from psycopg.rows import dict_row
 
 from fraud_daemons.clock import iso
+from fraud_daemons.config.dsns import EVENT_BUS_DSN
 from fraud_daemons.domain.envelope import EVENT_TYPES
-from fraud_daemons.postgres_runtime.connector import Connection
+from fraud_daemons.postgres_runtime.connector import Connection, ConnectionOf
 from fraud_daemons.postgres_runtime.statements import load
+from fraud_daemons.state.every_server import every_server
 
 _SQL = "fraud_daemons.state.sql"
 Row = dict[str, Any]
 
+_FLOW_OF: Final = (
+    ("CSFB_PROJECTION_DSN", "traces_flow_of_csfb.sql"),
+    ("DF_REPLAY_DSN", "traces_flow_of_df.sql"),
+    ("AL_LEDGER_DSN", "traces_flow_of_al.sql"),
+    ("CASE_TRIGGER_REPLAY_DSN", "traces_flow_of_case_trigger.sql"),
+    ("LABEL_STORE_LOCATOR", "traces_flow_of_label_store.sql"),
+)
+"""Who may know the flow behind an id, in the order of asking."""
 
-def flow_is_known(connection: Connection, run: str, flow_id: str) -> bool:
-    """Whether any component has met this flow."""
-    return flow_of(connection, run, flow_id) == flow_id
+_NOT_PLACED: Final = dict.fromkeys(("case_id", "entry", "case_status", "disposition", "opened_at"))
 
 
-def flow_of(connection: Connection, run: str, identity: str) -> str | None:
+def flow_of(at: ConnectionOf, run: str, identity: str) -> str | None:
     """The flow that `identity` (flow, decision, intent, trigger, label or truth event) belongs to, as far as tables know."""
-    row = _one(connection, load(_SQL, "traces_flow_of.sql"), {"run": run, "id": identity})
-    return None if row is None else row["flow_id"]
+    for name, statement in _FLOW_OF:
+        row = _one(at(name), load(_SQL, statement), {"run": run, "id": identity})
+        if row is not None:
+            return str(row["flow_id"])
+    return None
 
 
 def admissions_of(connection: Connection, run: str, event_ids: Sequence[str]) -> list[Row]:
@@ -115,15 +126,23 @@ def binding(connection: Connection, run: str, flow_id: str) -> Row | None:
     return _one(connection, load(_SQL, "traces_binding.sql"), {"run": run, "flow": flow_id})
 
 
-def snapshot(connection: Connection, run: str, flow_id: str) -> Row | None:
+def snapshot(at: ConnectionOf, run: str, flow_id: str) -> Row | None:
     """The vector the flow was given, with the place and key of the bound record it was made for."""
-    return _one(
-        connection,
-        "select s.snapshot_hash, s.feature_revision, s.bound_partition, s.bound_position, l.record_key"
-        " from ofp.snapshots s left join bus.log l on l.topic = 'flows.bound' and l.\"partition\" = s.bound_partition"
-        ' and l."position" = s.bound_position where s.platform_run_id = %(run)s and s.flow_id = %(flow)s',
+    row = _one(
+        at("OFP_PROJECTION_DSN"),
+        "select snapshot_hash, feature_revision, bound_partition, bound_position from ofp.snapshots"
+        " where platform_run_id = %(run)s and flow_id = %(flow)s",
         {"run": run, "flow": flow_id},
     )
+    if row is None:
+        return None
+    bound = _one(
+        at(EVENT_BUS_DSN),
+        "select record_key from bus.log where topic = 'flows.bound' and \"partition\" = %(bound_partition)s"
+        ' and "position" = %(bound_position)s',
+        row,
+    )
+    return {**row, "record_key": bound and bound["record_key"]}
 
 
 def decision(connection: Connection, run: str, flow_id: str) -> Row | None:
@@ -163,19 +182,28 @@ def audit_object(connection: Connection, run: str, place: Mapping[str, Any]) -> 
     )
 
 
-def triggers(connection: Connection, run: str, trigger_ids: Sequence[str]) -> list[Row]:
+def triggers(at: ConnectionOf, run: str, trigger_ids: Sequence[str]) -> list[Row]:
     """Triggers with the case and the entry where each was put (None while it is not placed)."""
-    return _all(connection, load(_SQL, "traces_triggers.sql"), {"run": run, "ids": list(trigger_ids)})
+    parameters = {"run": run, "ids": list(trigger_ids)}
+    raised = _all(at("CASE_TRIGGER_REPLAY_DSN"), load(_SQL, "traces_triggers.sql"), parameters)
+    placed = {
+        row.pop("trigger_id"): row
+        for row in _all(at("CASE_MGMT_LOCATOR"), load(_SQL, "traces_placements.sql"), parameters)
+    }
+    return [{**row, **placed.get(row["trigger_id"], _NOT_PLACED)} for row in raised]
 
 
-def letters(connection: Connection, run: str, event_ids: Sequence[str]) -> list[Row]:
-    """Dead letters of any of these records."""
-    return _all(
-        connection,
-        'select worker, topic, "partition", "position", event_id, reason, detail, state, dead_at from dead_letters.letters'
-        " where platform_run_id = %(run)s and event_id = any(%(ids)s) order by dead_at",
-        {"run": run, "ids": list(event_ids)},
-    )
+def letters(at: ConnectionOf, run: str, event_ids: Sequence[str]) -> list[Row]:
+    """Dead letters of any of these records, on whatever server."""
+    found: list[Row] = []
+    for connection in every_server(at):
+        found += _all(
+            connection,
+            'select worker, topic, "partition", "position", event_id, reason, detail, state, dead_at from dead_letters.letters'
+            " where platform_run_id = %(run)s and event_id = any(%(ids)s) order by dead_at",
+            {"run": run, "ids": list(event_ids)},
+        )
+    return sorted(found, key=lambda row: str(row["dead_at"]))
 
 
 def _one(connection: Connection, statement: LiteralString, parameters: Mapping[str, Any]) -> Row | None:

@@ -158,11 +158,11 @@ def test_check_of_a_platform_that_is_down(project: Path, capsys) -> None:
 
 
 def test_dsns_that_lead_elsewhere_or_nowhere(project: Path, capsys, monkeypatch) -> None:
-    """A bus on another server is refused as not yet possible, a malformed DSN without quoting it; both at once."""
+    """A bus that leaves the admissions behind is refused with the reason, a malformed DSN without quoting it; both at once."""
     monkeypatch.setenv("EVENT_BUS_DSN", "postgresql://user:hush@127.0.0.1:1/bus")
     monkeypatch.setenv("DLA_INDEX_DSN", "hush@@ this is no dsn")
     checks = _checks(capsys, code=ExitCode.NO)
-    assert "not yet possible" in checks["EVENT_BUS_DSN"]["problem"]
+    assert "admits and appends in one commit" in checks["EVENT_BUS_DSN"]["problem"]
     assert "not a libpq connection string" in checks["DLA_INDEX_DSN"]["problem"]
     assert "hush" not in json.dumps(checks)
 

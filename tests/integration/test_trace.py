@@ -87,7 +87,7 @@ def run_the_line(line: Line, gate: Gate) -> None:
 
 def traced(line: Line, identity: str) -> dict[str, Any]:
     with line.database.scope() as connection:
-        found = trace(connection, line.run, identity)
+        found = trace(lambda _name: connection, line.run, identity)
     assert found is not None
     return found
 
@@ -171,5 +171,5 @@ def test_an_unknown_id_has_no_way(line: Line, gate: Gate) -> None:
     """An id that nobody has met gives nothing, also one of another run."""
     admit(gate, one_transaction(line))
     with line.database.scope() as connection:
-        assert trace(connection, line.run, "0" * 32) is None
-        assert trace(connection, "platform_19990101T000000Z", "flow1") is None
+        assert trace(lambda _name: connection, line.run, "0" * 32) is None
+        assert trace(lambda _name: connection, "platform_19990101T000000Z", "flow1") is None

@@ -3,10 +3,8 @@ select worker, topic, "partition", "position", event_id, record_key, reason, det
 from dead_letters.letters
 where platform_run_id = %(run)s
   and (%(only)s::text is null or worker = %(only)s::text)
-  and (not %(paged)s or (dead_at, worker, topic, "partition", "position") > (
-    select dead_at, worker, topic, "partition", "position"
-    from dead_letters.letters
-    where worker = %(worker)s and topic = %(topic)s and "partition" = %(partition)s and "position" = %(position)s
+  and (%(dead_at)s::timestamptz is null or (dead_at, worker, topic, "partition", "position") > (
+    %(dead_at)s::timestamptz, %(worker)s::text, %(topic)s::text, %(partition)s::integer, %(position)s::bigint
   ))
 order by dead_at, worker, topic, "partition", "position"
 limit %(limit)s

@@ -23,6 +23,7 @@ import orjson
 from fraud_daemons.bus import outbox
 from fraud_daemons.bus.port import Record
 from fraud_daemons.clock import iso
+from fraud_daemons.config.dsns import PLATFORM_DSN
 from fraud_daemons.domain.actions import ACTIONS, ActionStatus, authorise, outcome_body
 from fraud_daemons.domain.identity import canonical_json
 from fraud_daemons.errors import ConfigurationError, PoisonFault
@@ -30,6 +31,7 @@ from fraud_daemons.observability import events
 from fraud_daemons.postgres_runtime.connector import Connection
 from fraud_daemons.runtime.activity import Activity, Outcome, PlainActivity
 from fraud_daemons.runtime.consumer import StatelessHandler
+from fraud_daemons.runtime.database import Beside
 from fraud_daemons.runtime.unit_of_work import UnitOfWork
 from fraud_daemons.runtime.worker import Worker, WorkerContext
 from fraud_daemons.state import actions
@@ -78,14 +80,16 @@ class Verdict:
 class IntentIntake(StatelessHandler):
     """The consumer's handler: the hot path, in which nobody is called."""
 
-    def __init__(self, rules: Rules) -> None:
+    def __init__(self, rules: Rules, beside: Beside) -> None:
         self._rules = rules
+        self._beside = beside
 
     def handle(self, records: Sequence[Record], unit: UnitOfWork) -> None:
         intents = [_parsed(record) for record in records]
         live: set[str] = set()
         if self._rules.receiver is not None:
-            live = actions.live_runs(unit.connection, (intent["platform_run_id"] for intent in intents))
+            with self._beside(unit.connection) as at:
+                live = actions.live_runs(at(PLATFORM_DSN), (intent["platform_run_id"] for intent in intents))
         first: dict[IntentKey, tuple[NewIntent, Verdict]] = {}
         met: list[NewIntent] = []
         for record, intent in zip(records, intents, strict=True):
@@ -361,7 +365,10 @@ def _rules(context: WorkerContext) -> Rules:
 def build(context: WorkerContext) -> list[Activity]:
     """The consumer and the dispatch. Raises ConfigurationError when the profile's actions cannot be carried out."""
     rules = _rules(context)
-    return [context.consumer(IntentIntake(rules), topics=WORKER.consumes), WebhookDispatch(context, rules)]
+    return [
+        context.consumer(IntentIntake(rules, context.beside), topics=WORKER.consumes),
+        WebhookDispatch(context, rules),
+    ]
 
 
 WORKER = Worker(

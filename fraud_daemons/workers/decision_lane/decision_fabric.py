@@ -28,6 +28,7 @@ from fraud_daemons.domain.posture import Mode, Posture, allows_features
 from fraud_daemons.errors import PoisonFault
 from fraud_daemons.postgres_runtime.connector import Connection
 from fraud_daemons.runtime.activity import Activity
+from fraud_daemons.runtime.database import Beside
 from fraud_daemons.runtime.unit_of_work import UnitOfWork
 from fraud_daemons.runtime.worker import Worker, WorkerContext
 from fraud_daemons.state import decisions, postures
@@ -48,25 +49,27 @@ ReadBound = Callable[[Connection, Mapping[TopicPartition, int], int], list[Recor
 class DecisionFabric:
     """The handler. `choose` runs first in every step and reads the posture that the step decides under."""
 
-    def __init__(self, policy: Policy, *, pinned: Posture | None, read_bound: ReadBound) -> None:
+    def __init__(self, policy: Policy, *, pinned: Posture | None, read_bound: ReadBound, beside: Beside) -> None:
         self._policy = policy
         self._pinned = pinned
         self._read_bound = read_bound
+        self._beside = beside
         self._posture = pinned
 
     def choose(self, connection: Connection) -> Sequence[str]:
         """The topics that may be decided from now: the posture is read inside the batch's own transaction."""
-        self._posture = self._pinned or postures.in_force(connection)
+        self._posture = self._pinned or self._in_force(connection)
         return (FEATURED,) if allows_features(self._posture.mode) else (BOUND, FEATURED)
 
     def forget(self) -> None:
         self._posture = self._pinned
 
     def handle(self, records: Sequence[Record], unit: UnitOfWork) -> None:
-        posture = self._posture or postures.in_force(unit.connection)
+        posture = self._posture or self._in_force(unit.connection)
         flows = [_parsed(record) for record in records]
         if not records:
-            waiting = [Record(*row) for row in decisions.set_aside(unit.connection, limit=GAP_RECORDS_MAX)]
+            with self._beside(unit.connection) as at:
+                waiting = [Record(*row) for row in decisions.set_aside(at, limit=GAP_RECORDS_MAX)]
             candidates = list(self._whole(waiting, unit, posture))
         elif allows_features(posture.mode):
             candidates = self._with_gaps(records, flows, unit, posture)
@@ -86,6 +89,10 @@ class DecisionFabric:
                 met.append(candidate)
         if met:
             self._keep(met, unit, posture)
+
+    def _in_force(self, connection: Connection) -> Posture:
+        with self._beside(connection) as at:
+            return postures.in_force(at)
 
     def _decide(
         self, record: Record, flow: Mapping[str, Any], unit: UnitOfWork, posture: Posture
@@ -254,7 +261,9 @@ def _posture_pin(context: WorkerContext) -> Posture | None:
 def build(context: WorkerContext) -> list[Activity]:
     """One consumer. Raises ConfigurationError with every problem of the policy."""
     policy = read_policy(context.profile.root, context.profile.get("decision.policy"))
-    fabric = DecisionFabric(policy, pinned=_posture_pin(context), read_bound=_bound_reader(context))
+    fabric = DecisionFabric(
+        policy, pinned=_posture_pin(context), read_bound=_bound_reader(context), beside=context.beside
+    )
     return [context.consumer(fabric, topics=WORKER.consumes, choose=fabric.choose, wants_idle=True)]
 
 

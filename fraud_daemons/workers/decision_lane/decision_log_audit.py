@@ -164,7 +164,12 @@ def build(context: WorkerContext) -> list[Activity]:
     """The consumer and the sealer of what it closes."""
     return [
         context.consumer(DecisionLogAudit(), topics=WORKER.consumes),
-        context.sealer(rendered(context.bus, _chains), family=FAMILY, topics=("audit_chains",), name="sealer"),
+        context.sealer(
+            rendered(context.bus, _chains, same_server=context.same_server),
+            family=FAMILY,
+            topics=("audit_chains",),
+            name="sealer",
+        ),
     ]
 
 

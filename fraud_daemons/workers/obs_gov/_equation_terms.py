@@ -42,13 +42,23 @@ Side = Query | Objects | WorldSlice
 
 
 @dataclass(frozen=True)
+class Letters:
+    """Losses that dead letters of several workers explain, each asked on its worker's own server. `renamed` gives
+    (id in the letter, id in the equation) where a letter goes by another id."""
+
+    what: str
+    of: tuple[Query, ...]
+    renamed: Query | None = None
+
+
+@dataclass(frozen=True)
 class Line:
-    """One equation. `letters` = SQL for ids whose loss is explained by a dead letter, a named term of its own."""
+    """One equation. `letters` = ids whose loss is explained by a dead letter, a named term of its own."""
 
     name: str
     left: Side
     right: Side
-    letters: Query | None = None
+    letters: Query | Letters | None = None
 
 
 def log_ids(what: str, topic: str) -> Query:

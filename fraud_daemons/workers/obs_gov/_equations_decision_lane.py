@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from fraud_daemons.workers.obs_gov._equation_terms import ADMITTED, Line, Objects, Query, letters, log_ids
+from fraud_daemons.workers.obs_gov._equation_terms import ADMITTED, Letters, Line, Objects, Query, letters, log_ids
 
 LINES: Final[tuple[Line, ...]] = (
     Line(
@@ -15,15 +15,20 @@ LINES: Final[tuple[Line, ...]] = (
             "DF_REPLAY_DSN",
             "select convert_from(body, 'UTF8')::jsonb ->> 'event_id' from df.decisions where platform_run_id = %(run)s",
         ),
-        Query(
+        Letters(
             "dead letters on the way to a decision",
-            "PLATFORM_DSN",
+            (
+                letters("CSFB_PROJECTION_DSN", "context_store_flow_binding", "traffic"),
+                letters("OFP_PROJECTION_DSN", "online_feature_plane", "flows.bound"),
+                letters("DF_REPLAY_DSN", "decision_fabric", "flows.bound"),
+                letters("DF_REPLAY_DSN", "decision_fabric", "flows.featured"),
+            ),
             # a letter behind the gate goes by its flow; its body may be anything, so it is not asked
-            "select coalesce(b.event_id, l.event_id) from dead_letters.letters l left join csfb.bindings b"
-            " on b.platform_run_id = l.platform_run_id and b.flow_id = l.event_id"
-            " where l.platform_run_id = %(run)s and l.state <> 'REDRIVEN' and l.worker in"
-            " ('context_store_flow_binding', 'online_feature_plane', 'decision_fabric')"
-            " and topic in ('traffic', 'flows.bound', 'flows.featured')",
+            renamed=Query(
+                "bindings: flow ids and their traffic ids",
+                "CSFB_PROJECTION_DSN",
+                "select flow_id, event_id from csfb.bindings where platform_run_id = %(run)s",
+            ),
         ),
     ),
     Line(

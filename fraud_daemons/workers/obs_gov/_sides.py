@@ -14,7 +14,7 @@ from fraud_daemons.domain.envelope import PROGRESS_MARK, source_key
 from fraud_daemons.domain.identity import derived_id
 from fraud_daemons.evidence.port import EvidenceStore
 from fraud_daemons.runtime.database import Database
-from fraud_daemons.workers.obs_gov._equation_terms import Line, Objects, Query, Side, WorldSlice
+from fraud_daemons.workers.obs_gov._equation_terms import Letters, Line, Objects, Query, Side, WorldSlice
 from fraud_daemons.worlds.sealed import open_world
 
 EXAMPLES_MAX = 5
@@ -45,6 +45,16 @@ class Readers:
                 yield from self._of_objects(side, run)
             case WorldSlice():
                 yield from self._of_worlds(run)
+
+    def explained(self, letters: Query | Letters, run: str) -> Counter[str]:
+        """Ids whose loss a dead letter explains."""
+        if isinstance(letters, Query):
+            return self.ids(letters, run)
+        found = sum((self.ids(query, run) for query in letters.of), Counter[str]())
+        if letters.renamed is None or not found:
+            return found
+        names = dict(self.rows(letters.renamed.dsn, letters.renamed.sql, run))
+        return Counter(names.get(identity, identity) for identity in found.elements())
 
     def rows(self, dsn: str, sql: str, run: str) -> list[tuple[Any, ...]]:
         """One query in one short transaction: nothing is computed while it is open."""
@@ -86,7 +96,7 @@ def balancing(readers: Readers, line: Line, run: str) -> Generator[None, None, d
             ids.update(batch)
             yield
     missing, surplus = left - right, right - left
-    explained = readers.ids(line.letters, run) if line.letters and missing else Counter[str]()
+    explained = readers.explained(line.letters, run) if line.letters and missing else Counter[str]()
     dead = missing & explained
     missing -= dead
     return {

@@ -21,7 +21,6 @@ from fraud_daemons.evidence.keys import report_key
 from fraud_daemons.evidence.port import EvidenceConflict
 from fraud_daemons.observability import events
 from fraud_daemons.postgres_runtime.connector import Connection
-from fraud_daemons.postgres_runtime.statements import load
 from fraud_daemons.runtime.activity import Activity, Outcome, PlainActivity
 from fraud_daemons.runtime.consumer import StatelessHandler
 from fraud_daemons.runtime.unit_of_work import UnitOfWork
@@ -29,10 +28,10 @@ from fraud_daemons.runtime.worker import Worker, WorkerContext
 from fraud_daemons.state import progress, reports
 from fraud_daemons.workers.obs_gov._equation_terms import Line
 from fraud_daemons.workers.obs_gov._equations import LINES
+from fraud_daemons.workers.obs_gov._figures import Figures
 from fraud_daemons.workers.obs_gov._sides import Readers, balancing
 
 IDLE_REST_SECONDS = 0.2
-_SQL = "fraud_daemons.workers.obs_gov.sql"
 
 
 class RequestIntake(StatelessHandler):
@@ -75,7 +74,7 @@ class Reporting(PlainActivity):
             self._write_what_is_fixed()
             with self._context.database.scope() as connection:
                 self._request = reports.next_request(connection)
-                self._behind = _flowing(connection) if self._request else []
+                self._behind = self._flowing(connection) if self._request else []
             return Outcome(rest_seconds=0.0 if self._request else IDLE_REST_SECONDS)
         run, request_id = self._request
         if len(self._equations) < len(LINES):
@@ -142,22 +141,23 @@ class Reporting(PlainActivity):
         )
 
     def _document(self, run: str, request_id: str) -> dict[str, Any]:
-        outputs = {row.pop("output"): row for row in self._figure("outputs.sql", run)}
+        figures = Figures(self._context.long_database_of, run)
+        outputs = figures.outputs()
         with self._context.database.scope() as connection:
-            behind = self._behind or _flowing(connection)
+            behind = self._behind or self._flowing(connection)
         good = all(e["missing"] == 0 and e["surplus"] == 0 for e in self._equations)
         return {
             "platform_run_id": run,
             "request_id": request_id,
             "caught_up": not behind,
             "behind": [asdict(stage) for stage in behind],
-            "elapsed_seconds": self._figure("elapsed.sql", run)[0].get("seconds"),
+            "elapsed_seconds": figures.elapsed_seconds(),
             "outputs": {name: tally for name, tally in outputs.items() if name in OUTPUTS},
             "truth": outputs[TRUTH],
-            "stages": {row["stage"]: row["records"] for row in self._figure("stages.sql", run)},
+            "stages": figures.stages(),
             "equations": self._equations,
-            "terms": {row["term"]: row["records"] for row in self._figure("terms.sql", run)},
-            "latency_ms": self._figure("latency.sql", run)[0],
+            "terms": figures.terms(),
+            "latency_ms": figures.latency_ms(),
             "verdict": "PASS" if good and self._something_went_through() else "FAIL",
         }
 
@@ -165,17 +165,10 @@ class Reporting(PlainActivity):
         """Nothing equals nothing on every line; and earlier reports about nothing are not something."""
         return any(e["count"] for e in self._equations if e["name"] not in WORKER.equations)
 
-    def _figure(self, name: str, run: str) -> list[dict[str, Any]]:
-        """Rows of one of the report's own queries as dictionaries. Figures inform; only equations decide."""
-        with self._context.long_database_of(WORKER.dsn).scope() as connection:
-            cursor = connection.execute(load(_SQL, name), {"run": run})
-            columns = [column.name for column in cursor.description or ()]
-            return [dict(zip(columns, row, strict=True)) for row in cursor.fetchall()]
-
-
-def _flowing(connection: Connection) -> list[progress.Behind]:
-    """Stages with records still to come. Requests on `control` are no records: ours is one of them."""
-    return [stage for stage in progress.behind(connection) if stage.what not in WORKER.consumes]
+    def _flowing(self, connection: Connection) -> list[progress.Behind]:
+        """Stages with records still to come. Requests on `control` are no records: ours is one of them."""
+        with self._context.beside(connection) as at:
+            return [stage for stage in progress.behind(at) if stage.what not in WORKER.consumes]
 
 
 def build(context: WorkerContext) -> list[Activity]:

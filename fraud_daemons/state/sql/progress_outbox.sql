@@ -1,0 +1,4 @@
+-- Records that this server has not forwarded to the bus yet.
+select producer, 'outbox', count(*)
+from outbox.pending
+group by producer

@@ -1,0 +1,11 @@
+-- How the gate answered, per event type: admitted, duplicate, quarantined.
+select event_type, sum(admitted)::int, sum(repeats)::int, sum(quarantined)::int
+from (
+  select event_type, count(*) as admitted, 0 as repeats, 0 as quarantined
+  from ig.admissions where platform_run_id = %(run)s group by 1
+  union all
+  select event_type, 0, sum(repeats), 0 from ig.repeats where platform_run_id = %(run)s group by 1
+  union all
+  select event_type, 0, 0, count(*) from ig.quarantine where platform_run_id = %(run)s group by 1
+) as answers
+group by 1
