@@ -269,10 +269,14 @@ class Consumer:
     ) -> None:
         """Records behind the heads, at most once a second: a busy reader must not pay for its own gauge."""
         now = self._clock.monotonic()
-        if not self._same_server or now - self._lag_measured < LAG_INTERVAL_SECONDS:
+        if now - self._lag_measured < LAG_INTERVAL_SECONDS:
             return
         self._lag_measured = now
-        heads = self._bus.log(connection).heads(self._topics)
+        if self._same_server:
+            heads = self._bus.log(connection).heads(self._topics)
+        else:
+            with self._bus.transaction() as log:
+                heads = log.heads(self._topics)
         at: dict[Any, int] = {**positions, **{where: target for where, (_, target) in moves.items()}}
         self._lag = sum(max(0, head - at.get(where, head)) for where, head in heads.items())
 

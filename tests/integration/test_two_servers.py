@@ -1,0 +1,186 @@
+"""DSN families: names that lead to a second PostgreSQL move their tables there, and no record is the worse for it."""
+
+from __future__ import annotations
+
+import tempfile
+import uuid
+from collections.abc import Iterator
+from contextlib import ExitStack
+from pathlib import Path
+
+import psycopg
+import pytest
+
+from fraud_daemons.acceptance.tracing import trace
+from fraud_daemons.bus.dead_letters import bury
+from fraud_daemons.errors import ConfigurationError, TransientFault
+from fraud_daemons.postgres_runtime.connector import close_thread_connections
+from fraud_daemons.runtime.activity import Activity
+from fraud_daemons.state import progress
+from fraud_daemons.supervision.substrate.postgres import PostgresServer, start_server
+from fraud_daemons.workers.decision_lane import decision_fabric
+from fraud_daemons.workers.rtdl_core import context_store_flow_binding, online_feature_plane
+from tests.integration.whole_line import BEHIND_THE_GATE, TRANSACTIONS, ask_for_report, reporter, stream_the_world
+from tests.two_servers import TwoServers
+
+MOVED = (
+    "WSP_CHECKPOINT_DSN", "DF_REPLAY_DSN", "DF_CHECKPOINT_DSN",
+    "DLA_INDEX_DSN", "CASE_MGMT_LOCATOR", "LABEL_STORE_LOCATOR", "ARCHIVE_WRITER_LEDGER_DSN",
+)  # fmt: skip
+"""Workers with the bus alternate with workers that publish to it by outbox; the ladder's steps stay behind."""
+ROUNDS_MAX = 3000
+SMALL = {"loop.batch_records_max": 25, "evidence.linger_seconds": 0.0}
+
+
+class OtherServer:
+    """A second server that a test may stop and start again."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._stack = ExitStack()
+        self._server: PostgresServer = self._stack.enter_context(start_server(folder))
+
+    def dsn(self, name: str = "postgres") -> str:
+        return self._server.dsn(name)
+
+    def restart(self) -> None:
+        self.stop()
+        self._server = self._stack.enter_context(start_server(self._folder, password=self._server.password))
+
+    def stop(self) -> None:
+        self._stack.close()
+
+
+@pytest.fixture
+def other() -> Iterator[OtherServer]:
+    with tempfile.TemporaryDirectory(prefix="fp", dir="/tmp") as folder:
+        server = OtherServer(Path(folder))
+        yield server
+        close_thread_connections()
+        server.stop()
+
+
+@pytest.fixture
+def two(
+    request: pytest.FixtureRequest, postgres_server: PostgresServer, other: OtherServer, short_dir: Path
+) -> Iterator[TwoServers]:
+    from fraud_daemons.evidence.s3 import S3EvidenceStore, S3Settings
+
+    store = request.getfixturevalue("object_store")
+    name = f"two_{uuid.uuid4().hex[:16]}"
+    for dsn in (postgres_server.dsn(), other.dsn()):
+        with psycopg.connect(dsn, autocommit=True) as connection:
+            connection.execute(f"create database {name}")
+    settings = S3Settings(
+        endpoint=store.endpoint, bucket=store.bucket, region="us-east-1",
+        access_key=store.writer_access_key, secret_key=store.writer_secret_key,
+    )  # fmt: skip
+    yield TwoServers(
+        postgres_server.dsn(name), other.dsn(name), moved=MOVED, run_dir=short_dir,
+        make_store=lambda: S3EvidenceStore(lambda: settings),
+    )  # fmt: skip
+    close_thread_connections()
+    with psycopg.connect(postgres_server.dsn(), autocommit=True) as connection:
+        connection.execute(f"drop database {name} with (force)")
+
+
+def _step_all(activities: list[Activity]) -> tuple[bool, int]:
+    """One step of each; whether all rest, and how many met a server that is away."""
+    idle, away = True, 0
+    for activity in activities:
+        try:
+            outcome = activity.step()
+        except TransientFault:
+            activity.forget()
+            idle, away = False, away + 1
+            continue
+        idle = idle and outcome.records == 0 and outcome.rest_seconds > 0
+    return idle, away
+
+
+def _everyone(two: TwoServers) -> list[Activity]:
+    """Every worker behind the gate, newly built."""
+    return [activity for worker in BEHIND_THE_GATE for activity in two.activities(worker, settings=SMALL)]
+
+
+def _finish(two: TwoServers, activities: list[Activity]) -> None:
+    for _ in range(ROUNDS_MAX):
+        idle, _ = _step_all(activities)
+        two.clock.advance(1.0)
+        with two.reading() as at:
+            if idle and not progress.behind(at):
+                return
+    raise AssertionError("not idle")
+
+
+def test_the_line_over_two_servers(two: TwoServers, other: OtherServer, short_dir: Path) -> None:
+    """A world through every worker over two servers, one of them stopped and started in the middle and every worker killed
+    there: every equation of the report holds, by ids."""
+    stream_the_world(two, short_dir)
+    activities = _everyone(two)
+    for _ in range(6):
+        _step_all(activities)
+    half = [two.sql(f"select count(*) from {table}")[0][0] for table in ("df.decisions", "case_trigger.triggers")]
+    assert 0 < half[0] < TRANSACTIONS, "the middle"
+    other.stop()
+    assert _step_all(activities)[1] >= 4, "workers whose server is away say so, and stay"
+    other.restart()
+    close_thread_connections()
+    activities = _everyone(two)
+    _finish(two, activities)
+    report = ask_for_report(two, reporter(two))
+    assert report is not None
+    assert [e for e in report["equations"] if e["missing"] or e["surplus"]] == []
+    assert report["verdict"] == "PASS"
+    assert report["stages"]["decided"] == TRANSACTIONS
+    assert report["caught_up"]
+    assert report["terms"]["dead_lettered"] == 0
+    _each_schema_stands_once(two)
+    decision_id = two.bodies("decisions")[0]["decision_id"]
+    with two.reading() as at:
+        traced = trace(at, two.run, decision_id)
+    assert traced is not None
+    assert all(stage["reached"] for stage in traced["stages"] if stage["stage"] in ("admitted", "bound", "featured", "decided", "audited"))  # fmt: skip
+
+
+def _each_schema_stands_once(two: TwoServers) -> None:
+    """State where its name leads and nowhere else; what publishes from over there went through its outbox."""
+    tables = "select distinct table_schema from information_schema.tables where table_schema in ('ig', 'csfb', 'bus', 'df', 'wsp')"
+    with psycopg.connect(two.there) as there, psycopg.connect(two.dsn) as here:
+        assert {row[0] for row in there.execute(tables)} == {"df", "wsp"}
+        assert {row[0] for row in here.execute(tables)} == {"ig", "csfb", "bus"}
+        producers = {row[0] for row in here.execute("select distinct producer from bus.producers")}
+        assert {"decision_fabric", "decision_log_audit", "case_management", "label_store"} <= producers
+        assert not {"context_store_flow_binding", "online_feature_plane", "action_layer", "case_trigger"} & producers
+        assert there.execute("select count(*) from outbox.pending").fetchone() == (0,)
+    with psycopg.connect(two.there, user="fp_ig", password="secret of fp_ig") as gate:
+        assert gate.execute("select count(*) from df.decisions").fetchone() == (TRANSACTIONS,), "GET /v1/decisions"
+        with pytest.raises(psycopg.errors.InsufficientPrivilege):
+            gate.execute("select count(*) from dla.chains")
+
+
+def test_records_that_the_plane_set_aside_are_decided_from_another_server(two: TwoServers, short_dir: Path) -> None:
+    """The feature plane's letters are on its own server, the decisions on another: each is found and decided, once."""
+    stream_the_world(two, short_dir)
+    two.work(context_store_flow_binding.WORKER)
+    two.drain(two.pass_through(online_feature_plane.WORKER))
+    bound = two.records("flows.bound")[:3]
+    with two.database.scope() as connection:
+        for record in bound:
+            bury(connection, worker="online_feature_plane", record=record, reason="r", detail="", at=two.clock.now())
+    for _ in range(2):
+        two.work(decision_fabric.WORKER)
+    decided = two.sql("select flow_id, feature_status from df.decisions order by decided_position")
+    assert decided == [(record.event_id, "ABSENT") for record in bound]
+
+
+def test_a_split_group_and_a_bus_without_its_admissions_are_refused_by_name(two: TwoServers) -> None:
+    """Names whose tables commit together move together."""
+    two.moved = ("AL_LEDGER_DSN",)
+    with pytest.raises(ConfigurationError, match=r"AL_\*"):
+        two.profile()
+    two.moved = ("EVENT_BUS_DSN",)
+    from fraud_daemons import bootstrap
+
+    with pytest.raises(ConfigurationError, match="IG_ADMISSION_DSN and EVENT_BUS_DSN"):
+        bootstrap.provision(two.profile())
