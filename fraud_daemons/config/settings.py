@@ -99,7 +99,7 @@ SETTINGS: tuple[Setting, ...] = (
     Setting("gate", "body_bytes_max", int, 8 * 1024 * 1024, between(1024, 256 * 1024 * 1024)),
     Setting("gate", "wait_ms_max", int, 5000, between(0, 60000)),
     # --- producer
-    Setting("producer", "round_transactions_max", int, 450, between(1, 900)),
+    Setting("producer", "round_transactions_max", int, 240, between(1, 900)),
     Setting("producer", "max_events_per_output", int, 0, between(0, 10**9)),  # 0 = whole world
     # --- evidence
     Setting("evidence", "segment_records_max", int, 1000, between(1, 10000)),

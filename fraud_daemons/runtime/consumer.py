@@ -32,6 +32,11 @@ WARM_SECONDS = 0.2
 """After its last record a reader looks often for this long: a topic that is never idle for 50 ms sends no notification,
 and a reader that backed off meanwhile would add its rest to the latency of every record."""
 
+REST_PER_STEP = 1.0
+REST_AFTER_STEP_MAX_SECONDS = 0.1
+"""After a batch that was not full a reader rests as long as the batch took. On a busy machine steps take longer,
+so batches grow and the fixed price of a step is paid by more records; on a quiet one a step takes a few milliseconds."""
+
 
 class Handler(Protocol):
     """The worker's own part: what a batch means."""
@@ -98,6 +103,7 @@ class Consumer:
         self._letters_in_a_row = 0
         self._idle_rest = pace.poll_busy_seconds
         self._last_records = -WARM_SECONDS
+        self._step_began = 0.0
         self._lag: int | None = None
         self._lag_measured = -LAG_INTERVAL_SECONDS
         self._listening_on: Connection | None = None
@@ -108,6 +114,7 @@ class Consumer:
         if not self._same_server:
             self._forward()
         self._batch = []
+        self._step_began = self._clock.monotonic()
         with self._database.scope() as connection:
             self._listen(connection)
             positions = self._positions or self._load(connection, self._claim)
@@ -254,8 +261,12 @@ class Consumer:
                 events.BATCH_COMMITTED, activity=self.name, records=len(self._batch), published=len(unit.outgoing)
             )
         busy = full or unit.more_waiting or (not self._same_server and unit.outgoing)
-        rest = self._idle_rest if self._batch else self._quiet_rest()
+        rest = self._rest_after_batch() if self._batch else self._quiet_rest()
         return Outcome(records=len(self._batch), rest_seconds=0.0 if busy else rest)
+
+    def _rest_after_batch(self) -> float:
+        took = self._clock.monotonic() - self._step_began
+        return max(self._idle_rest, min(REST_AFTER_STEP_MAX_SECONDS, REST_PER_STEP * took))
 
     def _listen(self, connection: Connection) -> None:
         """Ask this connection for notifications; they count from the end of this transaction."""
