@@ -36,6 +36,7 @@ COMMANDS: dict[str, str] = {
     "decisions": "Decisions and their reasons.",
     "cases": "The queue of cases.",
     "labels": "What became known, and when.",
+    "graph": "Who was seen with whom.",
     "posture": "Pin or release the posture.",
     "bench": "The benchmark, beside its yardsticks.",
     "worker": "Run one worker in the foreground.",

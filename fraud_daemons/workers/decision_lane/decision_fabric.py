@@ -24,14 +24,14 @@ from fraud_daemons.clock import iso, parse_iso
 from fraud_daemons.config.policies import read_policy
 from fraud_daemons.domain.decisions import ABSENT, Decided, decide
 from fraud_daemons.domain.policy import Policy
-from fraud_daemons.domain.posture import Mode, Posture, allows_features
+from fraud_daemons.domain.posture import Mode, Posture, allows_features, allows_graph
 from fraud_daemons.errors import PoisonFault
 from fraud_daemons.postgres_runtime.connector import Connection
 from fraud_daemons.runtime.activity import Activity
 from fraud_daemons.runtime.database import Beside
 from fraud_daemons.runtime.unit_of_work import UnitOfWork
 from fraud_daemons.runtime.worker import Worker, WorkerContext
-from fraud_daemons.state import decisions, postures
+from fraud_daemons.state import decisions, graph, postures
 from fraud_daemons.state.decisions import Earlier, FlowKey, NewDecision
 
 BOUND, FEATURED = "flows.bound", "flows.featured"
@@ -55,6 +55,7 @@ class DecisionFabric:
         self._read_bound = read_bound
         self._beside = beside
         self._posture = pinned
+        self._graph_versions: dict[str, int] = {}
 
     def choose(self, connection: Connection) -> Sequence[str]:
         """The topics that may be decided from now: the posture is read inside the batch's own transaction."""
@@ -67,6 +68,7 @@ class DecisionFabric:
     def handle(self, records: Sequence[Record], unit: UnitOfWork) -> None:
         posture = self._posture or self._in_force(unit.connection)
         flows = [_parsed(record) for record in records]
+        self._graph_versions = self._versions(records, posture, unit)
         if not records:
             with self._beside(unit.connection) as at:
                 waiting = [Record(*row) for row in decisions.set_aside(at, limit=GAP_RECORDS_MAX)]
@@ -90,6 +92,13 @@ class DecisionFabric:
         if met:
             self._keep(met, unit, posture)
 
+    def _versions(self, records: Sequence[Record], posture: Posture, unit: UnitOfWork) -> dict[str, int]:
+        """The entity graph's version per run of the batch; none where the posture forbids the graph."""
+        if not records or not allows_graph(posture.mode):
+            return {}
+        with self._beside(unit.connection) as at:
+            return graph.versions(at("IEG_PROJECTION_DSN"), list({record.platform_run_id for record in records}))
+
     def _in_force(self, connection: Connection) -> Posture:
         with self._beside(connection) as at:
             return postures.in_force(at)
@@ -105,6 +114,7 @@ class DecisionFabric:
                 **(flow.get("sources") or {}),
                 "decided_from": [record.topic, record.partition, record.position],
             }
+            decision["graph_version"] = self._graph_versions.get(record.platform_run_id)  # provenance: in no digest
             decision["decided_at"] = iso(unit.now)
             return NewDecision(decision, orjson.dumps(decision), record, flow.get("snapshot_hash")), decided
         except _BROKEN as error:

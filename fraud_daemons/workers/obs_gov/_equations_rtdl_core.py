@@ -45,4 +45,14 @@ LINES: Final[tuple[Line, ...]] = (
         ),
         log_ids("bus: flow ids of flows.featured", "flows.featured"),
     ),
+    Line(
+        "bound_equals_graph_applied",
+        log_ids("bus: flow ids of flows.bound", "flows.bound"),
+        Query(
+            "entity graph: flow ids applied",
+            "IEG_PROJECTION_DSN",
+            "select flow_id from ieg.applied where platform_run_id = %(run)s",
+        ),
+        letters("IEG_PROJECTION_DSN", "identity_entity_graph", "flows.bound"),
+    ),
 )
