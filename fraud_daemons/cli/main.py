@@ -37,6 +37,7 @@ COMMANDS: dict[str, str] = {
     "cases": "The queue of cases.",
     "labels": "What became known, and when.",
     "graph": "Who was seen with whom.",
+    "archive": "Every topic as objects, and whether they are all there.",
     "posture": "Pin or release the posture.",
     "bench": "The benchmark, beside its yardsticks.",
     "worker": "Run one worker in the foreground.",

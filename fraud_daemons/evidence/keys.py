@@ -7,13 +7,22 @@ UNPINNED = "unpinned"
 
 
 def segment_key(
-    *, platform_run_id: str, family: str, topic: str, partition: int, first: int, last: int, sha256: str
+    *,
+    platform_run_id: str,
+    family: str,
+    topic: str,
+    partition: int,
+    first: int,
+    last: int,
+    sha256: str,
+    extension: str = "json",
 ) -> str:
     """Key of one segment: a fixed range of positions and the hash of its bytes; sorts by position.
 
     `family` is e.g. "ig/receipts", "ig/quarantine", "dla/audit", "archive".
     """
-    return f"{platform_run_id or UNPINNED}/{family}/{topic}-{partition:03d}-{first:015d}-{last:015d}-{sha256[:16]}.json"
+    place = f"{topic}-{partition:03d}-{first:015d}-{last:015d}-{sha256[:16]}"
+    return f"{platform_run_id or UNPINNED}/{family}/{place}.{extension}"
 
 
 def report_key(*, platform_run_id: str, request_id: str) -> str:

@@ -55,7 +55,7 @@ class S3EvidenceStore:
                 Body=body,
                 IfNoneMatch="*",
                 Metadata={"sha256": sha256},
-                ContentType="application/json",
+                ContentType="application/gzip" if key.endswith(".gz") else "application/json",
             )
         except Exception as error:
             if _code(error) not in ("PreconditionFailed", "412", "ConditionalRequestConflict", "409"):

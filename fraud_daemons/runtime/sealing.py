@@ -7,9 +7,10 @@ So a crash repeats a put of the same bytes under the same key. Never a put insid
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import Any, NamedTuple
+from dataclasses import dataclass
+from typing import Any, Final, NamedTuple
 
 from fraud_daemons.bus.port import Log, Record, TopicPartition
 from fraud_daemons.bus.postgres_log import PostgresBus
@@ -62,6 +63,18 @@ def rendered(bus: PostgresBus, render: Render, *, same_server: bool = True) -> E
     return read
 
 
+@dataclass(frozen=True)
+class Form:
+    """How entries become an object: `encode` takes the segment's facts and its values, the same bytes for the same."""
+
+    encode: Callable[[Mapping[str, Any], Sequence[Any]], bytes]
+    extension: str
+
+
+DOCUMENT: Final = Form(lambda facts, values: canonical_json({**facts, "records": list(values)}), "json")
+"""One canonical JSON document: the segment's facts, and the values as `records`."""
+
+
 @contextmanager
 def _log(bus: PostgresBus, connection: Connection, *, same_server: bool) -> Iterator[Log]:
     """The bus inside the open transaction, or beside it where it is on another server."""
@@ -91,8 +104,10 @@ class Sealer(PlainActivity):
         segment_records_max: int,
         linger_seconds: float,
         same_server: bool = True,
+        form: Form = DOCUMENT,
     ) -> None:
         self.name = name
+        self._form = form
         self._family = family
         self._schema = schema
         self._topics = tuple(topics)
@@ -182,18 +197,16 @@ class Sealer(PlainActivity):
         self, where: TopicPartition, run: str, entries: Sequence[Entry], previous: str
     ) -> tuple[Segment, bytes]:
         first, last = entries[0].position, entries[-1].position
-        body = canonical_json(
-            {
-                "platform_run_id": run,
-                "family": self._family,
-                "topic": where.topic,
-                "partition": where.partition,
-                "first_position": first,
-                "last_position": last,
-                "previous_sha256": previous,
-                "records": [entry.value for entry in entries],
-            }
-        )
+        facts = {
+            "platform_run_id": run,
+            "family": self._family,
+            "topic": where.topic,
+            "partition": where.partition,
+            "first_position": first,
+            "last_position": last,
+            "previous_sha256": previous,
+        }
+        body = self._form.encode(facts, [entry.value for entry in entries])
         sha256 = hashlib.sha256(body).hexdigest()
         key = segment_key(
             platform_run_id=run,
@@ -203,6 +216,7 @@ class Sealer(PlainActivity):
             first=first,
             last=last,
             sha256=sha256,
+            extension=self._form.extension,
         )
         segment = Segment(
             run,

@@ -27,7 +27,7 @@ from fraud_daemons.postgres_runtime.connector import Connection, ConnectionOf
 from fraud_daemons.runtime.activity import Activity
 from fraud_daemons.runtime.consumer import Consumer, Handler, Pace
 from fraud_daemons.runtime.database import Database, connections
-from fraud_daemons.runtime.sealing import Entries, Sealer
+from fraud_daemons.runtime.sealing import DOCUMENT, Entries, Form, Sealer
 from fraud_daemons.runtime.signals import StopRequest
 
 
@@ -114,7 +114,9 @@ class WorkerContext:
             wants_idle=wants_idle,
         )
 
-    def sealer(self, entries: Entries, *, family: str, topics: Sequence[str], name: str) -> Sealer:
+    def sealer(
+        self, entries: Entries, *, family: str, topics: Sequence[str], name: str, form: Form = DOCUMENT
+    ) -> Sealer:
         """An activity that seals `topics` into evidence objects; needs `<schema>.segments`. See `sealing.rendered`."""
         return Sealer(
             name=f"{self.worker.name}.{name}",
@@ -130,4 +132,5 @@ class WorkerContext:
             log=self.log,
             segment_records_max=self.profile.get("evidence.segment_records_max"),
             linger_seconds=self.profile.get("evidence.linger_seconds"),
+            form=form,
         )

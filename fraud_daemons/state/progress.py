@@ -20,6 +20,7 @@ _UNFINISHED: Final = (
     ("WSP_CHECKPOINT_DSN", "progress_streams.sql"),
     (IG_ADMISSION_DSN, "progress_receipts.sql"),
     ("DLA_INDEX_DSN", "progress_audits.sql"),
+    ("ARCHIVE_WRITER_LEDGER_DSN", "progress_archive.sql"),
 )
 """What is begun and not ended, per component: DSN name, statement giving (stage, what, records)."""
 

@@ -69,6 +69,16 @@ def unwritten(connection: Connection, schema: str, family: str, *, limit: int) -
     return [Segment(*row) for row in rows]
 
 
+def of_run(connection: Connection, schema: str, family: str, run: str) -> list[tuple[Segment, bool]]:
+    """Every segment of a run in order, and whether its object is known to have been put."""
+    statement = sql.SQL(
+        "select " + _COLUMNS + ", state = 'COMPLETE' from {}.segments where platform_run_id = %s and family = %s"
+        ' order by topic, "partition", first_position'
+    )
+    rows = connection.execute(statement.format(sql.Identifier(schema)), (run, family))
+    return [(Segment(*row[:-1]), row[-1]) for row in rows]
+
+
 def complete(connection: Connection, schema: str, segment: Segment) -> None:
     """Record that the object is there."""
     connection.execute(

@@ -105,7 +105,11 @@ def webhook_receiver() -> Iterator[Receiver]:
 
     class Post(BaseHTTPRequestHandler):
         def do_POST(self) -> None:
-            body = self.rfile.read(int(self.headers["Content-Length"]))
+            announced = int(self.headers["Content-Length"])
+            body = self.rfile.read(announced)
+            if len(body) < announced:  # the caller was killed while it spoke: half a request is none
+                self.close_connection = True
+                return
             key, timestamp = self.headers["Idempotency-Key"], self.headers["X-Webhook-Timestamp"]
             expected = hmac.new(SIGNING_KEY.encode(), f"{timestamp}.".encode() + body, hashlib.sha256).hexdigest()
             with receiver.lock:

@@ -32,13 +32,20 @@ class Objects:
 
 
 @dataclass(frozen=True)
+class Archived:
+    """A side read from the archive's objects below `<run>/archive/`: topic|partition|position|event id of each line."""
+
+    what: str
+
+
+@dataclass(frozen=True)
 class WorldSlice:
     """A side read from the sealed worlds: ids of the events up to the producer's cursors."""
 
     what: str
 
 
-Side = Query | Objects | WorldSlice
+Side = Query | Objects | Archived | WorldSlice
 
 
 @dataclass(frozen=True)
@@ -53,12 +60,14 @@ class Letters:
 
 @dataclass(frozen=True)
 class Line:
-    """One equation. `letters` = ids whose loss is explained by a dead letter, a named term of its own."""
+    """One equation. `letters` = ids whose loss is explained by a dead letter, a named term of its own. `subset` = the
+    right is a register of what may be named and holds more than one run names: then only `missing` is looked for."""
 
     name: str
     left: Side
     right: Side
     letters: Query | Letters | None = None
+    subset: bool = False
 
 
 def log_ids(what: str, topic: str) -> Query:

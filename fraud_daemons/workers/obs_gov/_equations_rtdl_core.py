@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from fraud_daemons.workers.obs_gov._equation_terms import ADMITTED, Line, Query, letters, log_ids
+from fraud_daemons.workers.obs_gov._equation_terms import ADMITTED, Archived, Line, Query, letters, log_ids
 
 LINES: Final[tuple[Line, ...]] = (
     Line(
@@ -54,5 +54,15 @@ LINES: Final[tuple[Line, ...]] = (
             "select flow_id from ieg.applied where platform_run_id = %(run)s",
         ),
         letters("IEG_PROJECTION_DSN", "identity_entity_graph", "flows.bound"),
+    ),
+    Line(
+        "published_equals_archived",
+        Query(
+            "bus: topic, place and id of every record, requests on control apart",
+            "EVENT_BUS_DSN",
+            "select topic || '|' || \"partition\" || '|' || \"position\" || '|' || event_id from bus.log"
+            " where platform_run_id = %(run)s and topic <> 'control'",
+        ),
+        Archived("object store: topic, place and id of every line of the archive objects"),
     ),
 )

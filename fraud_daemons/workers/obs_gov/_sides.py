@@ -12,12 +12,14 @@ import orjson
 
 from fraud_daemons.domain.envelope import PROGRESS_MARK, source_key
 from fraud_daemons.domain.identity import derived_id
+from fraud_daemons.evidence.archive_lines import read_line, unpacked
 from fraud_daemons.evidence.port import EvidenceStore
 from fraud_daemons.runtime.database import Database
-from fraud_daemons.workers.obs_gov._equation_terms import Letters, Line, Objects, Query, Side, WorldSlice
+from fraud_daemons.workers.obs_gov._equation_terms import Archived, Letters, Line, Objects, Query, Side, WorldSlice
 from fraud_daemons.worlds.sealed import open_world
 
 EXAMPLES_MAX = 5
+ARCHIVE = "archive"
 WORLD_ROWS_AT_ONCE = 5000
 
 
@@ -43,6 +45,8 @@ class Readers:
                 yield [row[0] for row in self.rows(side.dsn, side.sql, run)]
             case Objects():
                 yield from self._of_objects(side, run)
+            case Archived():
+                yield from self._of_archive(run)
             case WorldSlice():
                 yield from self._of_worlds(run)
 
@@ -70,6 +74,16 @@ class Readers:
             except (ValueError, LookupError, AttributeError):  # nothing of ours: named as surplus, and stops no report
                 yield [f"not evidence: {found.key}"]
 
+    def _of_archive(self, run: str) -> Iterator[list[str]]:
+        """One object at a time; the place of a line is that of its object's name."""
+        for found in self.store.list(f"{run}/{ARCHIVE}/"):
+            topic, partition, _ = found.key.rpartition("/")[2].split("-", 2)
+            try:
+                lines = [read_line(line) for line in unpacked(self.store.get(found.key))]
+                yield [f"{topic}|{int(partition)}|{line.position}|{line.event_id}" for line in lines]
+            except ValueError:
+                yield [f"not an archive object: {found.key}"]
+
     def _of_worlds(self, run: str) -> Iterator[list[str]]:
         """Event ids of each world's outputs up to the producer's cursors."""
         cursors = self.rows(
@@ -95,7 +109,7 @@ def balancing(readers: Readers, line: Line, run: str) -> Generator[None, None, d
         for batch in readers.batches(side, run):
             ids.update(batch)
             yield
-    missing, surplus = left - right, right - left
+    missing, surplus = left - right, Counter[str]() if line.subset else right - left
     explained = readers.explained(line.letters, run) if line.letters and missing else Counter[str]()
     dead = missing & explained
     missing -= dead
