@@ -63,6 +63,6 @@ LINES: Final[tuple[Line, ...]] = (
             "select topic || '|' || \"partition\" || '|' || \"position\" || '|' || event_id from bus.log"
             " where platform_run_id = %(run)s and topic <> 'control'",
         ),
-        Archived("object store: topic, place and id of every line of the archive objects"),
+        Archived("object store: topic, place and id of every line of the archive objects, requests on control apart"),
     ),
 )
