@@ -38,6 +38,8 @@ COMMANDS: dict[str, str] = {
     "labels": "What became known, and when.",
     "graph": "Who was seen with whom.",
     "archive": "Every topic as objects, and whether they are all there.",
+    "explain": "Why a transaction was decided as it was, for a person.",
+    "policy": "Policies: check one, activate one.",
     "posture": "Pin or release the posture.",
     "bench": "The benchmark, beside its yardsticks.",
     "worker": "Run one worker in the foreground.",

@@ -57,6 +57,8 @@ class Setting:
         return f"PLATFORM_{self.section}_{self.key}".upper()
 
 
+RUNGS = ("NORMAL", "DEGRADED_1", "DEGRADED_2", "FAIL_CLOSED")
+
 SETTINGS: tuple[Setting, ...] = (
     Setting("profile", "run_dir", str, ""),  # "" = <root>/.run/<profile>
     Setting("profile", "drills", bool, False),
@@ -110,8 +112,18 @@ SETTINGS: tuple[Setting, ...] = (
     Setting("features", "lateness_seconds", int, 3600, between(0, 30 * 86400)),
     Setting("features", "cached_entries_max", int, 1_500_000, between(1000, 100_000_000)),
     Setting("decision", "policy", str, "baseline"),
-    Setting("decision", "posture_pin", str, "", one_of("", "NORMAL", "DEGRADED_1", "DEGRADED_2", "FAIL_CLOSED")),
+    Setting("decision", "posture_pin", str, "", one_of("", *RUNGS)),
     Setting("decision", "currency", str, "USD", currency),
+    # --- degrade ladder: which rung each signal asks for, and for how long it must be bad first
+    Setting("ladder", "interval_seconds", float, 0.25, between(0.05, 2)),
+    Setting("ladder", "quiet_seconds", float, 10.0, between(0.5, 3600)),
+    Setting("ladder", "stall_seconds", float, 1.2, between(0.1, 600)),  # records wait and none is taken
+    Setting("ladder", "store_seconds", float, 0.6, between(0.1, 600)),
+    Setting("ladder", "policy_seconds", float, 0.3, between(0, 600)),  # an editor may save in two steps
+    Setting("ladder", "features_rung", str, "DEGRADED_2", one_of(*RUNGS)),
+    Setting("ladder", "graph_rung", str, "DEGRADED_1", one_of(*RUNGS)),
+    Setting("ladder", "store_rung", str, "DEGRADED_1", one_of(*RUNGS)),
+    Setting("ladder", "policy_rung", str, "FAIL_CLOSED", one_of(*RUNGS)),
     Setting("actions", "webhook_url", str, ""),
     Setting("actions", "webhook_timeout_seconds", float, 3.0, between(0.1, 30)),
     Setting("actions", "webhook_attempts_max", int, 5, between(1, 50)),

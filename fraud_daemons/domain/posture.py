@@ -42,11 +42,6 @@ def worst(*modes: Mode) -> Mode:
     return max(modes, key=severity, default=Mode.NORMAL)
 
 
-def one_rung_up(mode: Mode) -> Mode:
-    """The next better mode: the ladder is climbed one rung at a time."""
-    return LADDER[max(0, severity(mode) - 1)]
-
-
 def allows_model(mode: Mode) -> bool:
     """True where a model's score may be used."""
     return mode is Mode.NORMAL

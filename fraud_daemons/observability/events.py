@@ -21,6 +21,10 @@ SEGMENT_SEALED: Final = "segment_sealed"
 REQUEST_ANSWERED: Final = "request_answered"
 STREAM_STARTED: Final = "stream_started"
 STREAM_ENDED: Final = "stream_ended"
+# decisions
+POSTURE_STEPPED: Final = "posture_stepped"
+POLICY_TAKEN_UP: Final = "policy_taken_up"
+POLICY_UNUSABLE: Final = "policy_unusable"
 # actions
 WEBHOOK_ANSWERED: Final = "webhook_answered"
 # reports

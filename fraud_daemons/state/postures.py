@@ -6,7 +6,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime
 
+import orjson
+
 from fraud_daemons.config.dsns import PLATFORM_DSN
+from fraud_daemons.domain.ladder import Step
 from fraud_daemons.domain.posture import Mode, Posture
 from fraud_daemons.postgres_runtime.connector import Connection, ConnectionOf
 from fraud_daemons.postgres_runtime.statements import load
@@ -56,6 +59,15 @@ def pins(connection: Connection, *, limit: int = PINS_MAX) -> Iterator[Pin]:
         (limit,),
     )
     return (Pin(*row) for row in rows)
+
+
+def step(connection: Connection, taken: Step, *, at: datetime) -> int:
+    """Write a change of posture; its sequence number."""
+    row = connection.execute(
+        "insert into dl.postures (mode, reason, signals, stepped_at) values (%s, %s, %s, %s) returning sequence",
+        (str(taken.mode), taken.reason, orjson.dumps(taken.signals).decode(), at),
+    ).fetchone()
+    return row[0] if row else 0
 
 
 def ladder(connection: Connection) -> tuple[Posture, str, datetime] | None:

@@ -11,8 +11,6 @@ from fraud_daemons.domain.posture import (
     allows_graph,
     allows_model,
     allows_unreviewed,
-    one_rung_up,
-    severity,
     worst,
 )
 
@@ -42,11 +40,3 @@ def test_worst_goes_by_severity_and_not_by_spelling() -> None:
     """FAIL_CLOSED sorts before NORMAL as text and is still the worst."""
     assert worst(Mode.NORMAL, Mode.FAIL_CLOSED, Mode.DEGRADED_2) is Mode.FAIL_CLOSED
     assert worst() is Mode.NORMAL
-
-
-def test_the_ladder_is_climbed_one_rung_at_a_time() -> None:
-    """From the bottom it takes three steps to NORMAL, and NORMAL stays."""
-    mode, steps = Mode.FAIL_CLOSED, 0
-    while severity(mode):
-        mode, steps = one_rung_up(mode), steps + 1
-    assert (steps, one_rung_up(mode)) == (3, Mode.NORMAL)

@@ -9,7 +9,8 @@ one decides, every other is kept as late, repeated or conflicting, and is never 
 
 A gap at the very end of a topic shows in the feature plane's dead letters, where an idle step looks.
 
-Refuses a policy that reads a label, before the first record.
+A policy that reads a label, or that cannot be read, decides nothing: then the built-in stand-in does, under FAIL_CLOSED,
+until a good one is there. An activation counts from the next batch on.
 """
 
 from __future__ import annotations
@@ -21,7 +22,6 @@ import orjson
 
 from fraud_daemons.bus.port import Record, TopicPartition
 from fraud_daemons.clock import iso, parse_iso
-from fraud_daemons.config.policies import read_policy
 from fraud_daemons.domain.decisions import ABSENT, Decided, decide
 from fraud_daemons.domain.policy import Policy
 from fraud_daemons.domain.posture import Mode, Posture, allows_features, allows_graph
@@ -33,6 +33,7 @@ from fraud_daemons.runtime.unit_of_work import UnitOfWork
 from fraud_daemons.runtime.worker import Worker, WorkerContext
 from fraud_daemons.state import decisions, graph, postures
 from fraud_daemons.state.decisions import Earlier, FlowKey, NewDecision
+from fraud_daemons.workers.decision_lane._active_policy import ActivePolicy
 
 BOUND, FEATURED = "flows.bound", "flows.featured"
 GAP_RECORDS_MAX: Final = 2000
@@ -49,21 +50,23 @@ ReadBound = Callable[[Connection, Mapping[TopicPartition, int], int], list[Recor
 class DecisionFabric:
     """The handler. `choose` runs first in every step and reads the posture that the step decides under."""
 
-    def __init__(self, policy: Policy, *, pinned: Posture | None, read_bound: ReadBound, beside: Beside) -> None:
-        self._policy = policy
+    def __init__(
+        self, policies: ActivePolicy, *, pinned: Posture | None, read_bound: ReadBound, beside: Beside
+    ) -> None:
+        self._policies = policies
         self._pinned = pinned
         self._read_bound = read_bound
         self._beside = beside
-        self._posture = pinned
+        self._posture: Posture | None = None
         self._graph_versions: dict[str, int] = {}
 
     def choose(self, connection: Connection) -> Sequence[str]:
-        """The topics that may be decided from now: the posture is read inside the batch's own transaction."""
-        self._posture = self._pinned or self._in_force(connection)
+        """The topics that may be decided from now: policy and posture are read inside the batch's own transaction."""
+        self._posture = self._in_force(connection)
         return (FEATURED,) if allows_features(self._posture.mode) else (BOUND, FEATURED)
 
     def forget(self) -> None:
-        self._posture = self._pinned
+        self._posture = None
 
     def handle(self, records: Sequence[Record], unit: UnitOfWork) -> None:
         posture = self._posture or self._in_force(unit.connection)
@@ -100,8 +103,17 @@ class DecisionFabric:
             return graph.versions(at("IEG_PROJECTION_DSN"), list({record.platform_run_id for record in records}))
 
     def _in_force(self, connection: Connection) -> Posture:
+        """The pin, else what the ladder says; FAIL_CLOSED in any case while no policy can be read."""
         with self._beside(connection) as at:
-            return postures.in_force(at)
+            self._policies.refresh(at)
+            posture = self._pinned or postures.in_force(at)
+        if self._policies.is_stand_in and posture.mode is not Mode.FAIL_CLOSED:
+            return Posture(Mode.FAIL_CLOSED, 0)
+        return posture
+
+    @property
+    def _policy(self) -> Policy:
+        return self._policies.policy
 
     def _decide(
         self, record: Record, flow: Mapping[str, Any], unit: UnitOfWork, posture: Posture
@@ -269,10 +281,11 @@ def _posture_pin(context: WorkerContext) -> Posture | None:
 
 
 def build(context: WorkerContext) -> list[Activity]:
-    """One consumer. Raises ConfigurationError with every problem of the policy."""
-    policy = read_policy(context.profile.root, context.profile.get("decision.policy"))
+    """One consumer. It starts without a readable policy too, and then decides by the stand-in under FAIL_CLOSED."""
+    get, root = context.profile.get, context.profile.root
+    policies = ActivePolicy(root, get("decision.policy"), clock=context.clock, log=context.log)
     fabric = DecisionFabric(
-        policy, pinned=_posture_pin(context), read_bound=_bound_reader(context), beside=context.beside
+        policies, pinned=_posture_pin(context), read_bound=_bound_reader(context), beside=context.beside
     )
     return [context.consumer(fabric, topics=WORKER.consumes, choose=fabric.choose, wants_idle=True)]
 

@@ -39,6 +39,17 @@ LINES: Final[tuple[Line, ...]] = (
         log_ids("bus: ids of decisions", "decisions"),
     ),
     Line(
+        "decided_under_known_postures",
+        Query(
+            "decisions: postures they were made under",
+            "DF_REPLAY_DSN",
+            "select distinct posture_mode || ' ' || posture_sequence from df.decisions where platform_run_id = %(run)s and posture_sequence > 0",
+        ),
+        Query("degrade ladder: its steps", "DL_POSTURE_DSN", "select mode || ' ' || sequence from dl.postures"),
+        Query("pins of an operator", "PLATFORM_DSN", "select mode || ' ' || sequence from control.posture_pins"),
+        subset=True,
+    ),
+    Line(
         "intents_equal_outcomes",
         log_ids("bus: ids of action_intents", "action_intents"),
         Query(
