@@ -7,6 +7,7 @@ from typing import Any
 
 import click
 
+from fraud_daemons.cli._case_changes import assign_command, note_command, resolve_command
 from fraud_daemons.cli._listing import (
     aligned,
     chosen_run,
@@ -116,3 +117,7 @@ def _text(case: Mapping[str, Any], timeline: list[dict[str, Any]]) -> str:
         for entry in timeline
     ]
     return head + aligned(("ENTRY", "KIND", "RECORDED", "BY", "FLOW", "WHAT"), rows)
+
+
+for _each in (assign_command, note_command, resolve_command):
+    command.add_command(_each)

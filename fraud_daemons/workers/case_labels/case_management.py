@@ -1,7 +1,8 @@
 """case_management: puts each trigger into its subject's open case, or opens one, and keeps the timeline.
 
 The merge rule is `domain.cases`; here it runs over a batch in the order of the records. The cases of a batch are locked
-first, so people who change them at the same time wait their turn and lose nothing. It assigns nobody and resolves nothing.
+first, so people who change them at the same time wait their turn and lose nothing. What people ask for comes as requests
+(`_case_changes`); on its own it assigns nobody and resolves nothing.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from fraud_daemons.runtime.worker import Worker, WorkerContext
 from fraud_daemons.state import cases
 from fraud_daemons.state.cases import PlacedTrigger, Subject, TriggerKey
 from fraud_daemons.workers.case_labels._bodies import made_from
+from fraud_daemons.workers.case_labels._case_changes import CaseChanges
 
 _NEEDED = (
     "trigger_id",
@@ -103,8 +105,11 @@ def _key(body: Mapping[str, Any]) -> TriggerKey:
 
 
 def build(context: WorkerContext) -> list[Activity]:
-    """One consumer."""
-    return [context.consumer(CaseManagement(), topics=WORKER.consumes)]
+    """A consumer of triggers, and one of what people ask for."""
+    return [
+        context.consumer(CaseManagement(), topics=("case_triggers",)),
+        context.consumer(CaseChanges(), topics=("control",), name="case_management.changes"),
+    ]
 
 
 WORKER = Worker(
@@ -112,7 +117,7 @@ WORKER = Worker(
     schema="case_mgmt",
     dsn="CASE_MGMT_LOCATOR",
     build=build,
-    consumes=("case_triggers",),
+    consumes=("case_triggers", "control"),
     publishes=("case_events",),
     equations=("triggers_equal_opened_plus_merged",),
 )

@@ -89,5 +89,5 @@ WORKER = Worker(
     build=build,
     consumes=(TRUTH, "case_events"),
     publishes=("labels",),
-    equations=("truth_equals_labels", "labels_equal_published"),
+    equations=("truth_equals_labels", "dispositions_equal_human_labels", "labels_equal_published"),
 )

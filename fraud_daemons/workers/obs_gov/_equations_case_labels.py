@@ -66,4 +66,21 @@ LINES: Final[tuple[Line, ...]] = (
             " and convert_from(body, 'UTF8')::jsonb ? 'label_id'",
         ),
     ),
+    Line(
+        "dispositions_equal_human_labels",
+        Query(
+            "case timelines: case:entry|flow of each flow resolved as FRAUD or LEGIT",
+            "CASE_MGMT_LOCATOR",
+            "select case_id || ':' || entry || '|' || (f ->> 'flow_id') from case_mgmt.timeline,"
+            " jsonb_array_elements(body -> 'flows') f where platform_run_id = %(run)s and kind = 'RESOLVED'"
+            " and body ->> 'disposition' in ('FRAUD', 'LEGIT')",
+        ),
+        Query(
+            "label store: what human assertions refer to",
+            "LABEL_STORE_LOCATOR",
+            "select source_ref || '|' || flow_id from label_store.assertions where platform_run_id = %(run)s"
+            " and source = 'HUMAN'",
+        ),
+        letters("LABEL_STORE_LOCATOR", "label_store", "case_events"),
+    ),
 )
