@@ -33,6 +33,8 @@ COMMANDS: dict[str, str] = {
     "report": "The run report: every record accounted for.",
     "trace": "One event's whole way.",
     "deadletters": "Poisonous records, with their reasons.",
+    "receipts": "Was it admitted, and what does the evidence say.",
+    "quarantine": "What the gate refused, and why.",
     "decisions": "Decisions and their reasons.",
     "cases": "The queue of cases.",
     "labels": "What became known, and when.",
