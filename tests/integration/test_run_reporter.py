@@ -236,10 +236,29 @@ def test_a_dead_letter_is_a_named_term_and_not_missing(line: Line, short_dir: Pa
     report = ask_for_report(line, reporter(line))
     assert report is not None
     terms = {e["name"]: e["dead_lettered"] for e in report["equations"] if e["dead_lettered"]}
-    assert terms == {"bound_equals_featured": 1, "admitted_traffic_equals_decided": 1}
+    assert terms == {
+        "bound_equals_featured": 1, "bound_equals_graph_applied": 1, "admitted_traffic_equals_decided": 1,
+    }  # fmt: skip
     assert [e["examples"] for e in report["equations"] if e["examples"]] == []
     assert report["verdict"] == "PASS"
-    assert report["terms"]["dead_lettered"] == 2, "the feature plane's letter and the decision fabric's"
+    assert report["terms"]["dead_lettered"] == 3, "the feature plane's letter, the graph's and the decision fabric's"
+
+
+def test_an_outcome_that_was_set_aside_is_a_named_term(line: Line, short_dir: Path) -> None:
+    """An action outcome that decision_log_audit could not read leaves a chain open: dead_lettered, not missing."""
+    stream_the_world(line, short_dir)
+    for name in ("context_store_flow_binding", "online_feature_plane", "decision_fabric", "action_layer"):
+        line.work(run_worker(name))
+    line.sql(
+        'update bus.log set body = \'no json at all\' where (topic, "partition", "position") ='
+        ' (select topic, "partition", "position" from bus.log where topic = \'action_outcomes\' limit 1)'
+    )
+    finish(line)
+    report = ask_for_report(line, reporter(line))
+    assert report is not None
+    terms = {e["name"]: e["dead_lettered"] for e in report["equations"] if e["dead_lettered"]}
+    assert terms == {"decided_equals_audit_chains": 1}
+    assert report["verdict"] == "PASS"
 
 
 def run_worker(name: str) -> Any:

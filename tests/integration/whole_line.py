@@ -19,7 +19,12 @@ from fraud_daemons.workers.case_labels import case_management, case_trigger, lab
 from fraud_daemons.workers.control_ingress import world_stream_producer
 from fraud_daemons.workers.decision_lane import action_layer, decision_fabric, decision_log_audit
 from fraud_daemons.workers.obs_gov.run_reporter import WORKER as REPORTER
-from fraud_daemons.workers.rtdl_core import context_store_flow_binding, online_feature_plane
+from fraud_daemons.workers.rtdl_core import (
+    archive_writer,
+    context_store_flow_binding,
+    identity_entity_graph,
+    online_feature_plane,
+)
 from fraud_daemons.worlds.generator import make_world
 from tests.gate import Gate, open_gate, prepare
 from tests.integration.test_world_stream_producer import OTHER_WORKERS, ask, work_until_ended, write_beat
@@ -29,14 +34,16 @@ TRANSACTIONS = 120
 BEHIND_THE_GATE = (
     context_store_flow_binding.WORKER,
     online_feature_plane.WORKER,
+    identity_entity_graph.WORKER,
     decision_fabric.WORKER,
     action_layer.WORKER,
     decision_log_audit.WORKER,
     case_trigger.WORKER,
     case_management.WORKER,
     label_store.WORKER,
+    archive_writer.WORKER,
 )
-"""In the order of the line."""
+"""In the order of the line; the archive last, for it reads what all the others publish."""
 
 
 def whole_run(line: Line, run_dir: Path) -> Line:

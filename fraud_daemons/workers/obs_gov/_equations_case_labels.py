@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from fraud_daemons.workers.obs_gov._equation_terms import ADMITTED, Line, Query, letters, log_ids
+from fraud_daemons.workers.obs_gov._equation_terms import ADMITTED, Letters, Line, Query, letters, log_ids
 
 LINES: Final[tuple[Line, ...]] = (
     Line(
@@ -21,7 +21,13 @@ LINES: Final[tuple[Line, ...]] = (
             "CASE_TRIGGER_REPLAY_DSN",
             "select source_id from case_trigger.triggers where platform_run_id = %(run)s and kind in ('DECISION', 'ACTION_FAILED')",
         ),
-        letters("CASE_TRIGGER_REPLAY_DSN", "case_trigger", "decisions"),
+        Letters(
+            "dead letters of case_trigger",
+            (
+                letters("CASE_TRIGGER_REPLAY_DSN", "case_trigger", "decisions"),
+                letters("CASE_TRIGGER_REPLAY_DSN", "case_trigger", "action_outcomes"),
+            ),
+        ),
     ),
     Line(
         "triggers_equal_published",

@@ -76,7 +76,19 @@ LINES: Final[tuple[Line, ...]] = (
             "DLA_INDEX_DSN",
             "select decision_id from dla.chains where platform_run_id = %(run)s and state = 'CLOSED'",
         ),
-        letters("DLA_INDEX_DSN", "decision_log_audit", "decisions"),
+        Letters(
+            "dead letters of decision_log_audit",
+            (
+                letters("DLA_INDEX_DSN", "decision_log_audit", "decisions"),
+                letters("DLA_INDEX_DSN", "decision_log_audit", "action_outcomes"),
+            ),
+            # an outcome set aside leaves its decision's chain open
+            renamed=Query(
+                "audit index: intents of open chains and their decisions",
+                "DLA_INDEX_DSN",
+                "select unnest(intents), decision_id from dla.chains where platform_run_id = %(run)s and state = 'OPEN'",
+            ),
+        ),
     ),
     Line(
         "audit_chains_equal_audit_objects",
