@@ -14,6 +14,7 @@ from typing import Any, Final
 
 import orjson
 
+from fraud_daemons.evidence.archive_lines import packed, unpacked
 from fraud_daemons.postgres_runtime.connector import Connection
 
 PLANTED: Final = "planted_by_test"
@@ -55,14 +56,16 @@ class Named:
     """What the report has to name."""
 
     lost: str
-    surplus: str
+    surplus: str | None
+    """None where a line looks for nothing surplus"""
 
 
 Plant = Callable[[Stores], Any]  # a context manager that yields Named
 
 
-def in_table(table: str, id_of: str, changes: str) -> Plant:
-    """Delete the first row by `id_of`; insert the last again with `changes`, a jsonb expression over the row r."""
+def in_table(table: str, id_of: str, changes: str, *, surplus: str = PLANTED) -> Plant:
+    """Delete the first row by `id_of`; insert the last again with `changes`, a jsonb expression over the row r, which
+    makes its id `surplus`."""
 
     @contextmanager
     def plant(stores: Stores) -> Iterator[Named]:
@@ -75,7 +78,7 @@ def in_table(table: str, id_of: str, changes: str) -> Plant:
         assert lost
         gone = connection.execute(f"delete from {table} where ctid = %s::tid".encode(), (lost[1],))
         assert gone.rowcount == 1
-        yield Named(lost[0], PLANTED)
+        yield Named(lost[0], surplus)
 
     return plant
 
@@ -164,6 +167,50 @@ def in_reports() -> Plant:
     return plant
 
 
+def in_archive(topic: str) -> Plant:
+    """Take the first line out of a topic's first archive object, put the last one of its last object in once more."""
+
+    @contextmanager
+    def plant(stores: Stores) -> Iterator[Named]:
+        keys = [key for key in stores.objects.keys(f"{stores.run}/archive/") if f"/{topic}-" in key]
+        first, last = keys[0], keys[-1]
+        before = {key: stores.objects.get(key) for key in (first, last)}
+        lines = {key: list(unpacked(body)) for key, body in before.items()}
+        lost, doubled = lines[first].pop(0), lines[last][-1]
+        lines[last].append(doubled)
+        for key in before:
+            stores.objects.put(key, packed(lines[key]))
+        try:
+            yield Named(_place(first, lost), _place(last, doubled))
+        finally:
+            for key, body in before.items():
+                stores.objects.put(key, body)
+
+    return plant
+
+
+def _place(key: str, line: bytes) -> str:
+    topic, partition, _ = key.rpartition("/")[2].split("-", 2)
+    document = orjson.loads(line)
+    return f"{topic}|{int(partition)}|{document['position']}|{document['event_id']}"
+
+
+def in_pins() -> Plant:
+    """Take away the only pin of an operator, put another in its place: what was decided under it names none."""
+
+    @contextmanager
+    def plant(stores: Stores) -> Iterator[Named]:
+        row = stores.connection.execute("select mode || ' ' || sequence from control.posture_pins").fetchone()
+        assert row
+        stores.connection.execute("delete from control.posture_pins")
+        stores.connection.execute(
+            "insert into control.posture_pins (mode, reason, pinned_by, pinned_at) values ('NORMAL', 'another', 'test', now())"
+        )
+        yield Named(row[0], None)
+
+    return plant
+
+
 def _planted(*columns: str) -> str:
     return "jsonb_build_object(" + ", ".join(f"'{column}', '{PLANTED}'" for column in columns) + ")"
 
@@ -182,6 +229,8 @@ PLANTS: Final[dict[str, Plant]] = {
     "bound_equals_published": in_topic("flows.bound"),
     "bound_equals_featured": in_table("ofp.snapshots", "r.flow_id", _planted("flow_id")),
     "featured_equals_published": in_topic("flows.featured"),
+    "bound_equals_graph_applied": in_table("ieg.applied", "r.flow_id", _planted("flow_id")),
+    "published_equals_archived": in_archive("flows.bound"),
     "admitted_traffic_equals_decided": in_table(
         "df.decisions",
         _DECIDED_FOR,
@@ -189,6 +238,7 @@ PLANTS: Final[dict[str, Plant]] = {
         f" convert_to(replace(convert_from(r.body, 'UTF8'), {_DECIDED_FOR}, '{PLANTED}'), 'UTF8')::text)",
     ),
     "decided_equals_published": in_topic("decisions"),
+    "decided_under_known_postures": in_pins(),
     "intents_equal_outcomes": in_table("al.outcomes", "r.intent_id", _planted("intent_id")),
     "outcomes_equal_published": in_topic("action_outcomes"),
     "decided_equals_audit_chains": in_table("dla.chains", "r.decision_id", _planted("chain_id", "decision_id")),
@@ -201,9 +251,17 @@ PLANTS: Final[dict[str, Plant]] = {
         f"jsonb_build_object('entry', 999, 'body', jsonb_set(r.body, '{{trigger_id}}', '\"{PLANTED}\"'))",
     ),
     "truth_equals_labels": in_table(
-        "label_store.assertions", "r.source_event_id", _planted("label_id", "source_event_id")
+        "label_store.assertions",
+        "case when r.source = 'EXTERNAL' then r.source_event_id end",
+        _planted("label_id", "source_event_id"),
     ),
     "labels_equal_published": in_topic("labels", "convert_from(body, 'UTF8')::jsonb ? 'label_id'"),
+    "dispositions_equal_human_labels": in_table(
+        "label_store.assertions",
+        "case when r.source = 'HUMAN' then r.source_ref || '|' || r.flow_id end",
+        _planted("label_id", "source_ref", "flow_id"),
+        surplus=f"{PLANTED}|{PLANTED}",
+    ),
     "reports_equal_report_objects": in_reports(),
 }
 """Line -> the defect in the stage on its right."""

@@ -19,10 +19,14 @@ from fraud_daemons.runtime.worker import Worker
 from fraud_daemons.workers.control_ingress import ingestion_gate, world_stream_producer
 from fraud_daemons.workers.control_ingress._gate_intake import Intake
 from fraud_daemons.workers.obs_gov import run_reporter
-from tests.integration.whole_line import BEHIND_THE_GATE, ask_for_report, reporter, settle, stream_the_world
+from tests.integration.whole_line import BEHIND_THE_GATE, ask_for_report, finish, reporter, stream_the_world, whole_run
 from tests.line import ROOT, Line
 
-WORKERS = [load_worker(pack.name, name) for pack in load_packs(ROOT) for name in pack.workers]
+BESIDE = {"degrade_ladder": "test_degrade_ladder.py"}
+"""Workers that watch the line and read no topic: what turns red without them stands in a file of its own."""
+
+ALL = [load_worker(pack.name, name) for pack in load_packs(ROOT) for name in pack.workers]
+WORKERS = [worker for worker in ALL if worker.name not in BESIDE]
 
 
 def row_problems(report: dict[str, Any] | None, worker: Worker) -> list[str]:
@@ -54,11 +58,7 @@ def replaced(request: pytest.FixtureRequest, line: Line, short_dir: Path) -> tup
         if worker is ingestion_gate.WORKER:
             patch.setattr(Intake, "admit", admit_everything)
         stream_the_world(line, short_dir, producing=worker is not world_stream_producer.WORKER)
-    for stage in BEHIND_THE_GATE:
-        if stage is worker:
-            line.drain(line.pass_through(stage))
-        else:
-            settle(line, stage)
+    finish(line, replaced=worker)
     silent = worker is run_reporter.WORKER
     return worker, last_report(line, lambda: line.pass_through(worker) if silent else reporter(line))
 
@@ -69,20 +69,22 @@ def admit_everything(_gate: Intake, items: Any, _principal: Any) -> list[dict[st
 
 
 def test_every_worker_of_the_packs_is_in_the_line() -> None:
-    """Eleven workers: gate and producer, what works behind the gate, and the reporter. Each names lines of the report."""
+    """Gate and producer, what works behind the gate, and the reporter; each names lines of the report. A worker beside the
+    line reads no topic, and has its own red counterpart."""
     ends = (ingestion_gate.WORKER, world_stream_producer.WORKER, run_reporter.WORKER)
     assert {worker.name for worker in WORKERS} == {worker.name for worker in (*ends, *BEHIND_THE_GATE)}
-    assert len(WORKERS) == 11
     assert all(worker.equations for worker in WORKERS)
+    for worker in ALL:
+        if worker.name in BESIDE:
+            assert not worker.consumes
+            assert "pass-through" in (Path(__file__).parent / BESIDE[worker.name]).read_text()
 
 
 def test_with_honest_workers_every_row_holds(line: Line, short_dir: Path) -> None:
     """Nobody is replaced: no worker's row has anything wrong with it."""
-    stream_the_world(line, short_dir)
-    for worker in BEHIND_THE_GATE:
-        settle(line, worker)
+    whole_run(line, short_dir)
     report = last_report(line, lambda: reporter(line))
-    assert {worker.name: row_problems(report, worker) for worker in WORKERS} == {worker.name: [] for worker in WORKERS}
+    assert {worker.name: row_problems(report, worker) for worker in ALL} == {worker.name: [] for worker in ALL}
 
 
 @pytest.mark.parametrize("replaced", WORKERS, indirect=True, ids=lambda worker: worker.name)

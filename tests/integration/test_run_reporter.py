@@ -109,8 +109,9 @@ def ended(pieces: Generator[None, None, dict[str, Any]]) -> dict[str, Any]:
 
 def both_are_named(found: dict[str, Any], named: Named) -> None:
     """The fact: the lost id stands as missing and the doubled one as surplus, one each; they do not cancel."""
-    assert (found["missing"], found["surplus"]) == (1, 1), found
-    assert found["examples"] == [f"missing {named.lost}", f"surplus {named.surplus}"]
+    surplus = [] if named.surplus is None else [f"surplus {named.surplus}"]
+    assert (found["missing"], found["surplus"]) == (1, len(surplus)), found
+    assert found["examples"] == [f"missing {named.lost}", *surplus]
 
 
 def count_only(readers: Readers, line: Equation, run: str) -> Generator[None, None, dict[str, Any]]:
@@ -136,7 +137,7 @@ def test_a_good_run_balances_and_every_line_has_something_to_compare(finished: L
     for line in LINES:
         found = balance(readers, line, finished.run)
         assert (found["missing"], found["surplus"], found["dead_lettered"], found["examples"]) == (0, 0, 0, []), found
-        assert found["count"] >= 2, f"{line.name} compares next to nothing"
+        assert found["count"] >= (1 if line.subset else 2), f"{line.name} compares next to nothing"
 
 
 @pytest.mark.parametrize("name", PLANTS)
@@ -250,7 +251,7 @@ def test_an_outcome_that_was_set_aside_is_a_named_term(line: Line, short_dir: Pa
     for name in ("context_store_flow_binding", "online_feature_plane", "decision_fabric", "action_layer"):
         line.work(run_worker(name))
     line.sql(
-        'update bus.log set body = \'no json at all\' where (topic, "partition", "position") ='
+        'update bus.log set body = \'{}\' where (topic, "partition", "position") ='
         ' (select topic, "partition", "position" from bus.log where topic = \'action_outcomes\' limit 1)'
     )
     finish(line)

@@ -12,6 +12,8 @@ from typing import Any
 
 import orjson
 
+from fraud_daemons.domain.case_changes import request
+from fraud_daemons.domain.cases import Disposition, EntryKind
 from fraud_daemons.domain.identity import derived_id
 from fraud_daemons.runtime.activity import Activity
 from fraud_daemons.runtime.worker import Worker
@@ -73,15 +75,45 @@ def stream_the_world(line: Line, run_dir: Path, *, producing: bool = True) -> No
             line.drain(gate.activities[1:], advance_seconds=2.0)
 
 
-def finish(line: Line) -> None:
-    """Every worker behind the gate, in the order of the line, until nothing is left to do."""
-    for worker in BEHIND_THE_GATE:
-        settle(line, worker)
+def finish(line: Line, *, replaced: Worker | None = None) -> None:
+    """Every worker behind the gate, in the order of the line, until nothing is left to do; under an operator's pin, and
+    with two cases resolved. `replaced` reads everything and does nothing."""
+    line.sql(
+        "insert into control.posture_pins (mode, reason, pinned_by, pinned_at)"
+        " values ('NORMAL', 'nothing degrades here', 'test', '2026-01-01T00:00:00Z')"
+    )
+    for _ in range(2):  # labels of the resolved cases go back to the feature plane
+        for worker in BEHIND_THE_GATE:
+            if worker is replaced:
+                line.drain(line.pass_through(worker))
+            else:
+                settle(line, worker)
+        resolve_cases(line)
 
 
 def settle(line: Line, worker: Worker) -> None:
     """A worker does all there is to do, and seals at once."""
     line.work(worker, settings={"evidence.linger_seconds": 0.0})
+
+
+def resolve_cases(line: Line, count: int = 2) -> None:
+    """Ask for the first cases by id to be resolved as fraud; asked twice it is the same request."""
+    cases = line.sql(
+        "select case_id, array_agg(distinct body ->> 'flow_id') from case_mgmt.timeline where platform_run_id = %s"
+        " and kind in ('OPENED', 'MERGED') group by case_id order by case_id limit %s",
+        (line.run, count),
+    )
+    for case_id, flows in cases:
+        times = line.sql(
+            "select flow_id, to_char(occurred_at at time zone 'UTC', 'YYYY-MM-DD\"T\"HH24:MI:SS.US\"Z\"') from df.decisions"
+            " where platform_run_id = %s and flow_id = any(%s) order by flow_id",
+            (line.run, flows),
+        )
+        body = request(
+            platform_run_id=line.run, case_id=case_id, kind=EntryKind.RESOLVED, actor="ada",
+            at="2030-01-01T00:00:00.000000Z", expected_version=None, disposition=Disposition.FRAUD, flows=tuple(times),
+        )  # fmt: skip
+        line.append("control", [body], key=lambda _, key=case_id: key, event_id=lambda body: body["request_id"])
 
 
 def _be_refused(line: Line, gate: Gate) -> None:

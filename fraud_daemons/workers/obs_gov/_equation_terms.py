@@ -45,7 +45,15 @@ class WorldSlice:
     what: str
 
 
-Side = Query | Objects | Archived | WorldSlice
+@dataclass(frozen=True)
+class Either:
+    """A side whose ids stand in one or another of several tables, each asked on its own server."""
+
+    what: str
+    of: tuple[Query, ...]
+
+
+Side = Query | Objects | Archived | WorldSlice | Either
 
 
 @dataclass(frozen=True)

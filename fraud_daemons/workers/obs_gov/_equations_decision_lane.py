@@ -4,7 +4,16 @@ from __future__ import annotations
 
 from typing import Final
 
-from fraud_daemons.workers.obs_gov._equation_terms import ADMITTED, Letters, Line, Objects, Query, letters, log_ids
+from fraud_daemons.workers.obs_gov._equation_terms import (
+    ADMITTED,
+    Either,
+    Letters,
+    Line,
+    Objects,
+    Query,
+    letters,
+    log_ids,
+)
 
 LINES: Final[tuple[Line, ...]] = (
     Line(
@@ -45,8 +54,15 @@ LINES: Final[tuple[Line, ...]] = (
             "DF_REPLAY_DSN",
             "select distinct posture_mode || ' ' || posture_sequence from df.decisions where platform_run_id = %(run)s and posture_sequence > 0",
         ),
-        Query("degrade ladder: its steps", "DL_POSTURE_DSN", "select mode || ' ' || sequence from dl.postures"),
-        Query("pins of an operator", "PLATFORM_DSN", "select mode || ' ' || sequence from control.posture_pins"),
+        Either(
+            "steps of the degrade ladder, and pins of an operator",
+            (
+                Query("degrade ladder: its steps", "DL_POSTURE_DSN", "select mode || ' ' || sequence from dl.postures"),
+                Query(
+                    "pins of an operator", "PLATFORM_DSN", "select mode || ' ' || sequence from control.posture_pins"
+                ),
+            ),
+        ),
         subset=True,
     ),
     Line(

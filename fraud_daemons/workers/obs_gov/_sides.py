@@ -15,7 +15,16 @@ from fraud_daemons.domain.identity import derived_id
 from fraud_daemons.evidence.archive_lines import read_line, unpacked
 from fraud_daemons.evidence.port import EvidenceStore
 from fraud_daemons.runtime.database import Database
-from fraud_daemons.workers.obs_gov._equation_terms import Archived, Letters, Line, Objects, Query, Side, WorldSlice
+from fraud_daemons.workers.obs_gov._equation_terms import (
+    Archived,
+    Either,
+    Letters,
+    Line,
+    Objects,
+    Query,
+    Side,
+    WorldSlice,
+)
 from fraud_daemons.worlds.sealed import open_world
 
 EXAMPLES_MAX = 5
@@ -49,6 +58,9 @@ class Readers:
                 yield from self._of_archive(run)
             case WorldSlice():
                 yield from self._of_worlds(run)
+            case Either():
+                for query in side.of:
+                    yield from self.batches(query, run)
 
     def explained(self, letters: Query | Letters, run: str) -> Counter[str]:
         """Ids whose loss a dead letter explains."""
