@@ -37,12 +37,17 @@ REST_AFTER_STEP_MAX_SECONDS = 0.1
 """After a batch that was not full a reader rests as long as the batch took. On a busy machine steps take longer,
 so batches grow and the fixed price of a step is paid by more records; on a quiet one a step takes a few milliseconds."""
 
+HELD_SECONDS = 0.5
+"""What a handler held back is read again when a record came on another of its partitions, and at the latest after this."""
+
 
 class Handler(Protocol):
     """The worker's own part: what a batch means."""
 
     def handle(self, records: Sequence[Record], unit: UnitOfWork) -> None:
-        """Turn `records` (in order per partition) into state and outgoing records. Raises PoisonFault for a bad one."""
+        """Turn `records` (in order per partition) into state and outgoing records. Raises PoisonFault for a bad one.
+
+        `unit.hold(record)` leaves a record, and those behind it in its partition, for a later step."""
 
     def forget(self) -> None:
         """Drop in-memory state: the last step failed or its fate is unknown."""
@@ -107,6 +112,8 @@ class Consumer:
         self._lag: int | None = None
         self._lag_measured = -LAG_INTERVAL_SECONDS
         self._listening_on: Connection | None = None
+        self._held: frozenset[TopicPartition] = frozenset()
+        self._held_until = 0.0
 
     def step(self) -> Outcome:
         if self._claim is None:
@@ -120,14 +127,16 @@ class Consumer:
             positions = self._positions or self._load(connection, self._claim)
             records, full = self._read(connection, positions)
             if not records and not self._wants_idle:
-                return self._idle(positions)
+                return self._idle(connection, positions)
             self._batch = records
             unit = UnitOfWork(connection, worker=self.name, now=self._clock.now(), positions=positions)
             self._handler.handle(records, unit)
-            moves = _moves(positions, records, unit.skips)
+            taken = [record for record in records if not unit.holds(record)] if unit.held else records
+            moves = _moves(positions, taken, unit.skips)
             self._publish(connection, unit)
             PostgresCheckpoints(connection).advance(self._claim, moves)
             self._measure_lag(connection, positions, moves)
+        self._batch = taken
         return self._committed(positions, moves, unit, full=full)
 
     def forget(self) -> None:
@@ -203,7 +212,10 @@ class Consumer:
     def _read(self, connection: Connection, positions: Mapping[TopicPartition, int]) -> tuple[list[Record], bool]:
         """A batch, and whether more is waiting."""
         topics = self._choose(connection) if self._choose else self._topics
-        wanted = {where: position for where, position in positions.items() if where.topic in topics}
+        held = self._held if self._clock.monotonic() < self._held_until else frozenset()
+        wanted = {
+            where: position for where, position in positions.items() if where.topic in topics and where not in held
+        }
         if self._same_server:
             records = self._bus.log(connection).read(wanted, limit=self._limit)
         else:
@@ -228,9 +240,12 @@ class Consumer:
             with self._database.scope() as connection:
                 outbox.forget(connection, self.name, up_to=waiting[-1][0])
 
-    def _idle(self, positions: dict[TopicPartition, int]) -> Outcome:
+    def _idle(self, connection: Connection, positions: dict[TopicPartition, int]) -> Outcome:
         self._positions = positions
-        self._lag = 0
+        if self._held:
+            self._measure_lag(connection, positions, {})
+        else:
+            self._lag = 0
         return Outcome(rest_seconds=self._quiet_rest())
 
     def _quiet_rest(self) -> float:
@@ -260,9 +275,23 @@ class Consumer:
             self._log.debug(
                 events.BATCH_COMMITTED, activity=self.name, records=len(self._batch), published=len(unit.outgoing)
             )
-        busy = full or unit.more_waiting or (not self._same_server and unit.outgoing)
+        # of a full batch that is held the rest of the topics was perhaps not read
+        came_on = full or (bool(self._batch) and bool(self._held))
+        busy = came_on or unit.more_waiting or (not self._same_server and unit.outgoing)
+        self._hold(unit)
         rest = self._rest_after_batch() if self._batch else self._quiet_rest()
         return Outcome(records=len(self._batch), rest_seconds=0.0 if busy else rest)
+
+    def _hold(self, unit: UnitOfWork) -> None:
+        """Leave held partitions out until something came on another one: till then the answer would be the same.
+
+        Kept over a failed step, so that halving a poisonous batch is not stopped by held records in front; the time
+        limit covers a step whose commit got no answer."""
+        if unit.held:
+            self._held = frozenset(TopicPartition(*where) for where in unit.held)
+            self._held_until = self._clock.monotonic() + HELD_SECONDS
+        elif self._batch:
+            self._held = frozenset()
 
     def _rest_after_batch(self) -> float:
         took = self._clock.monotonic() - self._step_began

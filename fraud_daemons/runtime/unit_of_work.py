@@ -31,6 +31,7 @@ class UnitOfWork:
         """Where the worker's subscriptions stood when this unit began."""
         self.outgoing: list[OutRecord] = []
         self.skips: dict[tuple[str, int], int] = {}
+        self.held: dict[tuple[str, int], int] = {}
         self.dead_letters = 0
         self.more_waiting = False
         """Set by a handler whose own store holds more to do without any new record (it must have `wants_idle`): the next
@@ -51,3 +52,14 @@ class UnitOfWork:
     def skip_to(self, topic: str, partition: int, position: int) -> None:
         """Move another of the worker's subscriptions on to `position`, if it is not there yet."""
         self.skips[topic, partition] = max(position, self.skips.get((topic, partition), 0))
+
+    def hold(self, record: Record) -> None:
+        """Leave `record` and those behind it in its partition for a later step: they wait for a record on another
+        partition. The checkpoint stops before it, and nothing of it may be written or published now."""
+        where = (record.topic, record.partition)
+        self.held[where] = min(record.position, self.held.get(where, record.position))
+
+    def holds(self, record: Record) -> bool:
+        """Whether `record` stays for a later step."""
+        position = self.held.get((record.topic, record.partition))
+        return position is not None and record.position >= position
