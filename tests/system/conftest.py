@@ -31,6 +31,8 @@ def platform() -> Iterator[PlatformUnderTest]:
     under_test = PlatformUnderTest(folder / "run")
     try:
         under_test.up()
+        # decisions are compared between runs: equal digests are promised under one posture
+        under_test.say("posture", "pin", "NORMAL", "--reason", "runs are compared")
         yield under_test
         under_test.down()
         assert under_test.processes() == [], "down left processes behind"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import time
+import tomllib
 import urllib.error
 import urllib.request
 from typing import Any
@@ -11,7 +12,7 @@ from typing import Any
 import psycopg
 import pytest
 
-from tests.system.platform_under_test import PlatformUnderTest
+from tests.system.platform_under_test import ROOT, PlatformUnderTest
 
 PACKS = ["rtdl_core", "decision_lane", "case_labels", "obs_gov", "control_ingress"]
 
@@ -55,8 +56,9 @@ def test_five_packs_are_running_ready(platform: PlatformUnderTest) -> None:
     """After `up` every worker of all five packs is running ready, and the two services beneath them."""
     status = platform.status()
     assert status["verdict"] == "running ready"
-    assert sorted(pack["pack"] for pack in status["packs"]) == sorted(PACKS)
-    assert sum(len(pack["workers"]) for pack in status["packs"]) == 11
+    named = {path.stem: tomllib.loads(path.read_text())["workers"] for path in (ROOT / "packs").glob("*.toml")}
+    assert sorted(named) == sorted(PACKS)
+    assert {pack["pack"]: [w["worker"] for w in pack["workers"]] for pack in status["packs"]} == named
     assert [service["status"] for service in status["substrate"]] == ["running ready"] * 2
 
 

@@ -98,7 +98,7 @@ class CopyWitness:
 
 
 def test_digests_are_equal_whatever_is_killed(platform: PlatformUnderTest) -> None:
-    """Each of the eleven workers, PostgreSQL, the object store and supervisord (then `up`) is SIGKILLed while the world
+    """Each of the workers, PostgreSQL, the object store and supervisord (then `up`) is SIGKILLed while the world
     streams: equal digests, every equation holds, never a second copy of a worker."""
     expected = undisturbed(platform)
     dice = random.Random(20260210)
