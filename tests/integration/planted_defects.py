@@ -226,6 +226,9 @@ PLANTS: Final[dict[str, Plant]] = {
     "admitted_equals_receipts": in_objects("ig/receipts", "event_id"),
     "quarantined_equals_quarantine_objects": in_objects("ig/quarantine", "quarantine_id"),
     "admitted_traffic_equals_bound": in_table("csfb.bindings", "r.event_id", _planted("event_id", "flow_id")),
+    "admitted_context_equals_frames_and_anchors": in_table(
+        "csfb.anchors", "r.event_id", _planted("flow_id", "event_id")
+    ),
     "bound_equals_published": in_topic("flows.bound"),
     "bound_equals_featured": in_table("ofp.snapshots", "r.flow_id", _planted("flow_id")),
     "featured_equals_published": in_topic("flows.featured"),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from fraud_daemons.workers.obs_gov._equation_terms import ADMITTED, Archived, Line, Query, letters, log_ids
+from fraud_daemons.workers.obs_gov._equation_terms import ADMITTED, Archived, Letters, Line, Query, letters, log_ids
 
 LINES: Final[tuple[Line, ...]] = (
     Line(
@@ -16,6 +16,30 @@ LINES: Final[tuple[Line, ...]] = (
             "select event_id from csfb.bindings where platform_run_id = %(run)s",
         ),
         letters("CSFB_PROJECTION_DSN", "context_store_flow_binding", "traffic"),
+    ),
+    Line(
+        "admitted_context_equals_frames_and_anchors",
+        Query(
+            "gate: admitted ids of arrivals, entities and anchors",
+            "IG_ADMISSION_DSN",
+            f"{ADMITTED} and event_type in ('arrival_events', 'arrival_entities', 'flow_anchors')",
+        ),
+        Query(
+            "context store: ids in frames and anchors, and those kept apart as conflicts",
+            "CSFB_PROJECTION_DSN",
+            "select arrival_event_id from csfb.frames where platform_run_id = %(run)s and arrival_event_id is not null"
+            " union all select entities_event_id from csfb.frames where platform_run_id = %(run)s"
+            " and entities_event_id is not null"
+            " union all select event_id from csfb.anchors where platform_run_id = %(run)s"
+            " union all select event_id from csfb.anomalies where platform_run_id = %(run)s and \"output\" <> 'traffic'",
+        ),
+        Letters(
+            "dead letters of context_store_flow_binding",
+            tuple(
+                letters("CSFB_PROJECTION_DSN", "context_store_flow_binding", topic)
+                for topic in ("arrival_events", "arrival_entities", "flow_anchors")
+            ),
+        ),
     ),
     Line(
         "bound_equals_published",

@@ -251,5 +251,5 @@ WORKER = Worker(
     consumes=OUTPUTS,
     publishes=(BOUND,),
     build=build,
-    equations=("admitted_traffic_equals_bound", "bound_equals_published"),
+    equations=("admitted_traffic_equals_bound", "admitted_context_equals_frames_and_anchors", "bound_equals_published"),
 )
