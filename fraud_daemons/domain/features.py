@@ -5,6 +5,9 @@ Everything is a function of event time and order; nothing expires by a clock. A 
 order count. The delayed windows of a terminal are `(t - d - w, t - d]` for a label delay of d days: the past whose
 labels have had d days to arrive. What a record has no card or terminal for is null, never zero.
 
+The fraud share is the part of a terminal's delayed window whose labels said fraud by t (`fraud_windows`), and 0 where that
+window is empty, as the Handbook defines it. A transaction's own label never counts for itself.
+
 Times are integer microseconds since 1970-01-01 UTC, amounts integer minor units; sums are exact integers and a mean is
 one division, so equal rows give equal bits whatever order they arrived in.
 """
@@ -17,6 +20,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from datetime import UTC, datetime
 from typing import Any, Final
 
+from fraud_daemons.domain.fraud_windows import FraudWindow
 from fraud_daemons.domain.identity import canonical_json
 
 SECOND_MICROSECONDS: Final = 1_000_000
@@ -31,17 +35,28 @@ NIGHT_LAST_HOUR: Final = 6  # hours 0 to 6, as in the Handbook
 
 Number = int | float
 Vector = dict[str, Number | None]
-Row = tuple[int, int, int]
-"""(occurred_at in microseconds, source_seq, amount_minor)"""
+Row = tuple[int, int, int, int | None]
+"""(occurred_at in microseconds, source_seq, amount_minor, key of who was on the other side: terminal of a card, card of a
+terminal; None where that is not known)"""
+
+PRUNED_ROWS: Final = 10_000
+"""So many old rows are cut off at once, or a quarter of a smaller window: a cut moves the rest."""
+
+SCANNED_ROWS_MAX: Final = 128
+"""Distinct counts of a window up to this size are taken by looking at its rows, of a larger one by what came and went."""
 
 DEFINITIONS: Final = {
     "card_{count,sum,mean}_{1,7,30}d": "(t-w, t] by card, the current transaction included, ties by source_seq",
     "terminal_{count,sum,mean}_{1,7,30}d": "(t-w, t] by terminal_id, else merchant_id",
     "terminal_delayed_count_{1,7,30}d": "(t-d-w, t-d] by terminal_id, else merchant_id",
+    "terminal_fraud_share_{1,7,30}d": "of terminal_delayed_count those whose fraud_disposition was FRAUD by t; 0 when empty",
+    "card_terminals_{1,7,30}d": "distinct terminals (else merchants) of card_count, unknown ones apart",
+    "terminal_cards_{1,7,30}d": "distinct cards of terminal_count, unknown ones apart",
     "is_weekend": "1 on Saturday and Sunday UTC",
     "is_night": "1 from 00:00 to 06:59 UTC",
     "amount_minor": "as in traffic",
     "amount_to_card_mean_30d": "amount_minor / card_mean_30d",
+    "amount_to_terminal_mean_30d": "amount_minor / terminal_mean_30d",
     "mean": "sum / count in minor units; null where the entity is unknown or the window empty",
 }
 """What each family of features means; change a meaning and the revision changes with it."""
@@ -49,13 +64,21 @@ DEFINITIONS: Final = {
 FEATURE_REVISION: Final = "f" + hashlib.sha256(canonical_json(DEFINITIONS)).hexdigest()[:12]
 """Changes whenever a definition changes. `feature_revision` adds the label delay, which the values depend on too."""
 
-_CARD: Final = tuple((f"card_count_{d}d", f"card_sum_{d}d", f"card_mean_{d}d") for d in WINDOW_DAYS)
-_TERMINAL: Final = tuple((f"terminal_count_{d}d", f"terminal_sum_{d}d", f"terminal_mean_{d}d") for d in WINDOW_DAYS)
-_DELAYED: Final = tuple(f"terminal_delayed_count_{d}d" for d in WINDOW_DAYS)
+_CARD: Final = tuple(
+    (f"card_count_{d}d", f"card_sum_{d}d", f"card_mean_{d}d", f"card_terminals_{d}d") for d in WINDOW_DAYS
+)
+_TERMINAL: Final = tuple(
+    (f"terminal_count_{d}d", f"terminal_sum_{d}d", f"terminal_mean_{d}d", f"terminal_cards_{d}d") for d in WINDOW_DAYS
+)
+_DELAYED: Final = tuple((f"terminal_delayed_count_{d}d", f"terminal_fraud_share_{d}d") for d in WINDOW_DAYS)
 _WIDTHS: Final = tuple(d * DAY_MICROSECONDS for d in WINDOW_DAYS)
 
 CARD_FEATURES: Final = (*(name for names in _CARD for name in names), "amount_to_card_mean_30d")
-TERMINAL_FEATURES: Final = (*(name for names in _TERMINAL for name in names), *_DELAYED)
+TERMINAL_FEATURES: Final = (
+    *(name for names in _TERMINAL for name in names),
+    "amount_to_terminal_mean_30d",
+    *(name for names in _DELAYED for name in names),
+)
 FEATURE_NAMES: Final = (*CARD_FEATURES, *TERMINAL_FEATURES, "is_weekend", "is_night", "amount_minor")
 
 
@@ -64,6 +87,7 @@ def feature_revision(label_delay_days: int) -> str:
     return f"{FEATURE_REVISION}-d{label_delay_days}"
 
 
+_AFTER: Final = 2**62  # behind every place of an instant
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 
 
@@ -88,6 +112,52 @@ def terminal_key(record: Mapping[str, Any]) -> str | None:
     return None
 
 
+class _Moving:
+    """Who is within rows [start, end), moved along with a window: each row comes once and goes once."""
+
+    __slots__ = ("counts", "end", "start")
+
+    def __init__(self, start: int) -> None:
+        self.start = self.end = start
+        self.counts: dict[int, int] = {}
+
+    def put(self, other: int | None, number: int) -> None:
+        if other is not None:
+            left = self.counts.get(other, 0) + number
+            if left:
+                self.counts[other] = left
+            else:
+                del self.counts[other]
+
+    def move(self, others: list[int | None], start: int, end: int) -> int:
+        """Go to these rows and count who is there."""
+        for i in range(self.end, end):
+            self.put(others[i], 1)
+        for i in range(start, self.start):
+            self.put(others[i], 1)
+        for i in range(end, self.end):
+            self.put(others[i], -1)
+        for i in range(self.start, start):
+            self.put(others[i], -1)
+        self.start, self.end = start, end
+        return len(self.counts)
+
+    def make_room(self, at: int, other: int | None) -> None:
+        """A late row came in at `at`."""
+        if at < self.start:
+            self.start += 1
+            self.end += 1
+        elif at < self.end:
+            self.put(other, 1)
+            self.end += 1
+
+    def cut(self, others: list[int | None], old: int) -> None:
+        """The first `old` rows go."""
+        for i in range(self.start, min(old, self.end)):
+            self.put(others[i], -1)
+        self.start, self.end = max(0, self.start - old), max(0, self.end - old)
+
+
 class EntityWindow:
     """The retained rows of one card or terminal, sorted by (time, source_seq), with running sums.
 
@@ -96,9 +166,13 @@ class EntityWindow:
     dedupes by flow (`contains` helps), since two live producers may share a place.
     """
 
-    __slots__ = ("_seqs", "_sums", "_times")
+    __slots__ = ("_moving", "_others", "_seqs", "_sums", "_times", "frauds")
 
     def __init__(self) -> None:
+        self.frauds: FraudWindow | None = None
+        """Of a terminal: what labels say about its transactions; None as long as there is none."""
+        self._others: list[int | None] = []
+        self._moving: dict[int, _Moving] = {}
         self._times: list[int] = []
         self._seqs: list[int] = []
         self._sums: list[int] = [0]  # _sums[i] = base + amounts of the first i rows; only differences are ever used
@@ -108,8 +182,9 @@ class EntityWindow:
         """A window of rows already sorted by (time, source_seq); the way back from storage."""
         window = cls()
         total = 0
-        for time, seq, amount in rows:
+        for time, seq, amount, other in rows:
             total += amount
+            window._others.append(other)
             window._times.append(time)
             window._seqs.append(seq)
             window._sums.append(total)
@@ -118,28 +193,36 @@ class EntityWindow:
     def __len__(self) -> int:
         return len(self._times)
 
+    def first_time(self) -> int | None:
+        """When the oldest retained row occurred."""
+        return self._times[0] if self._times else None
+
     def rows(self) -> Iterator[Row]:
         """All retained rows in order."""
         sums = self._sums
         for i, (time, seq) in enumerate(zip(self._times, self._seqs, strict=True)):
-            yield time, seq, sums[i + 1] - sums[i]
+            yield time, seq, sums[i + 1] - sums[i], self._others[i]
 
     def contains(self, time: int, seq: int) -> bool:
         """True when a row stands at exactly this place."""
         end = self._end(time, seq)
         return end > 0 and self._times[end - 1] == time and self._seqs[end - 1] == seq
 
-    def add(self, time: int, seq: int, amount_minor: int) -> bool:
+    def add(self, time: int, seq: int, amount_minor: int, other: int | None = None) -> bool:
         """Put a row at its place; True when it came late, that is before one that was already there."""
         times, seqs, sums = self._times, self._seqs, self._sums
         if not times or time > times[-1] or (time == times[-1] and seq >= seqs[-1]):
             times.append(time)
             seqs.append(seq)
             sums.append(sums[-1] + amount_minor)
+            self._others.append(other)
             return False
         at = self._end(time, seq)
         times.insert(at, time)
         seqs.insert(at, seq)
+        self._others.insert(at, other)
+        for moving in self._moving.values():
+            moving.make_room(at, other)
         sums[at + 1 :] = [sums[at] + amount_minor, *(total + amount_minor for total in sums[at + 1 :])]
         return True
 
@@ -149,20 +232,25 @@ class EntityWindow:
             return False
         at = self._end(time, seq) - 1
         amount = self._sums[at + 1] - self._sums[at]
-        del self._times[at], self._seqs[at]
+        del self._times[at], self._seqs[at], self._others[at]
+        self._moving.clear()
         self._sums[at + 1 :] = [total - amount for total in self._sums[at + 2 :]]
         return True
 
     def prune(self, horizon: int) -> int:
         """Forget rows at or before `horizon`; returns how many went.
 
-        Waits until a quarter of the rows is old: cutting one row off the front of a million on every record would cost
-        a move of the whole list each time. Rows kept too long change no answer within the retention.
+        Waits until a quarter of the rows is old, or PRUNED_ROWS: cutting one row off the front of a million on every
+        record would cost a move of the whole list each time. Rows kept too long change no answer within the retention.
         """
         old = bisect_right(self._times, horizon)
-        if old == 0 or (old * 4 < len(self._times)):
+        if old == 0 or (old * 4 < len(self._times) and old < PRUNED_ROWS):
             return 0
-        del self._times[:old], self._seqs[:old], self._sums[:old]
+        for moving in self._moving.values():
+            moving.cut(self._others, old)
+        del self._times[:old], self._seqs[:old], self._sums[:old], self._others[:old]
+        if self.frauds is not None:
+            self.frauds.prune(horizon)
         return old
 
     def count_and_sum(self, time: int, seq: int, width: int) -> tuple[int, int]:
@@ -178,6 +266,17 @@ class EntityWindow:
         end = bisect_right(self._times, time - delay)
         start = bisect_right(self._times, time - delay - width, 0, end)
         return end - start, self._sums[end] - self._sums[start]
+
+    def distinct(self, width: int, start: int, end: int) -> int:
+        """How many others there are in rows [start, end), the window of this width; unknown ones do not count."""
+        if end - start <= SCANNED_ROWS_MAX:
+            found = set(self._others[start:end])
+            found.discard(None)
+            return len(found)
+        moving = self._moving.get(width)
+        if moving is None:
+            moving = self._moving[width] = _Moving(start)
+        return moving.move(self._others, start, end)
 
     def _end(self, time: int, seq: int) -> int:
         """Number of rows whose place is at or before (time, seq)."""
@@ -203,35 +302,48 @@ def vector(
     features: Vector = {}
     mean = _add_windows(features, _CARD, card_window, time, seq)
     features["amount_to_card_mean_30d"] = amount / mean if mean else None
-    _add_windows(features, _TERMINAL, terminal_window, time, seq)
-    delay = label_delay_days * DAY_MICROSECONDS
-    for name, width in zip(_DELAYED, _WIDTHS, strict=True):
-        features[name] = (
-            None if terminal_window is None else terminal_window.delayed_count_and_sum(time, seq, delay, width)[0]
-        )
+    mean = _add_windows(features, _TERMINAL, terminal_window, time, seq)
+    features["amount_to_terminal_mean_30d"] = amount / mean if mean else None
+    _add_delayed(features, terminal_window, time, seq, label_delay_days * DAY_MICROSECONDS)
     features["is_weekend"] = 1 if (time // DAY_MICROSECONDS + 3) % 7 >= 5 else 0  # day 0 was a Thursday
     features["is_night"] = 1 if time // HOUR_MICROSECONDS % 24 <= NIGHT_LAST_HOUR else 0
     features["amount_minor"] = amount
     return features
 
 
+def _add_delayed(features: Vector, window: EntityWindow | None, time: int, seq: int, delay: int) -> None:
+    """Count and fraud share of `(t - d - w, t - d]` per width; without delay up to the record itself."""
+    if window is None:
+        features.update(dict.fromkeys(name for two in _DELAYED for name in two))
+        return
+    up_to = (time - delay, _AFTER) if delay else (time, seq)  # never the record's own label
+    for (count_name, share_name), width in zip(_DELAYED, _WIDTHS, strict=True):
+        count = window.delayed_count_and_sum(time, seq, delay, width)[0]
+        frauds = 0
+        if count and window.frauds is not None:
+            frauds = window.frauds.count(time, after=time - delay - width, up_to=up_to)
+        features[count_name] = count
+        features[share_name] = frauds / count if count else 0.0
+
+
 def _add_windows(
-    features: Vector, names: tuple[tuple[str, str, str], ...], window: EntityWindow | None, time: int, seq: int
+    features: Vector, names: tuple[tuple[str, str, str, str], ...], window: EntityWindow | None, time: int, seq: int
 ) -> float | None:
     """Count, sum and mean per width; returns the mean of the widest. One bisection finds the end for all widths."""
     if window is None:
-        features.update(dict.fromkeys(name for three in names for name in three))
+        features.update(dict.fromkeys(name for four in names for name in four))
         return None
     times, sums = window._times, window._sums
     end = window._end(time, seq)
     start, total, mean = end, sums[end], None
-    for (count_name, sum_name, mean_name), width in zip(names, _WIDTHS, strict=True):
+    for (count_name, sum_name, mean_name, distinct_name), width in zip(names, _WIDTHS, strict=True):
         start = bisect_right(times, time - width, 0, start)  # a wider window starts no later
         count, amount = end - start, total - sums[start]
         mean = amount / count if count else None
         features[count_name] = count
         features[sum_name] = amount
         features[mean_name] = mean
+        features[distinct_name] = window.distinct(width, start, end)
     return mean
 
 

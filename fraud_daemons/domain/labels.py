@@ -92,9 +92,10 @@ def assertions_from_resolution(entry: Mapping[str, Any], *, recorded_at: str) ->
 
 
 def as_of(
-    assertions: Iterable[Mapping[str, Any]], time: str, *, label_type: str = FRAUD_DISPOSITION
+    assertions: Iterable[Mapping[str, Any]], time: Any, *, label_type: str = FRAUD_DISPOSITION
 ) -> Mapping[str, Any] | None:
-    """The assertion that holds at `time` (`clock.iso` text) among the assertions of one flow, or None."""
+    """The assertion that holds at `time` (`clock.iso` text, or whatever `observed_time` is told in) among those of one
+    flow, or None."""
     known = [a for a in assertions if a["type"] == label_type and a["observed_time"] <= time]
     if not known:
         return None
@@ -102,7 +103,7 @@ def as_of(
     ranked = [a for a in known if PRECEDENCE[a["source"]] == highest]
     superseded = {a["supersedes"] for a in ranked}
     standing = [a for a in ranked if a["label_id"] not in superseded]
-    return max(standing, key=lambda a: (a["observed_time"], a["label_id"]))
+    return max(standing, key=lambda a: (a["observed_time"], a["label_id"]), default=None)
 
 
 def maturity(label: Mapping[str, Any] | None, *, occurred_at: str, at: str, horizon_days: int) -> Maturity:

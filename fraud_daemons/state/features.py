@@ -30,6 +30,8 @@ class EntityEvent(NamedTuple):
     source_seq: int
     flow_key: int
     amount_minor: int
+    counterpart: int | None
+    """`flow_key` of who was on the other side"""
 
 
 class Snapshot(NamedTuple):
@@ -42,6 +44,10 @@ class Snapshot(NamedTuple):
     payload_hash: bytes
     bound_partition: int
     bound_position: int
+    entity: str | None
+    """the flow's terminal, where its labels belong"""
+    time: int
+    source_seq: int
 
 
 class Counts(NamedTuple):
@@ -60,6 +66,7 @@ _EVENT_COLUMNS: Final = (
     ("source_seq", "bigint"),
     ("flow_key", "bigint"),
     ("amount_minor", "bigint"),
+    ("counterpart", "bigint"),
 )
 _EVENTS: Final = Table("ofp.entity_events", _EVENT_COLUMNS)
 _WARMING: Final = Table("ofp_warming", _EVENT_COLUMNS)
@@ -73,6 +80,9 @@ _SNAPSHOTS: Final = Table(
         ("payload_hash", "bytea"),
         ("bound_partition", "integer"),
         ("bound_position", "bigint"),
+        ("entity", "text"),
+        ("occurred_at_microseconds", "bigint"),
+        ("source_seq", "bigint"),
     ),
 )
 _ANOMALIES: Final = Table(
@@ -91,7 +101,8 @@ _ANOMALIES: Final = Table(
 
 
 def flow_key(flow_id: str) -> int:
-    """64 bits derived from a flow's id: enough to tell apart the few flows that share an entity, an instant and a place."""
+    """64 bits derived from a flow's id or an entity's name: enough to tell apart the few flows that share an entity, an
+    instant and a place, and the others that an entity meets within its windows."""
     return int.from_bytes(hashlib.sha256(flow_id.encode()).digest()[:8], "big", signed=True)
 
 
@@ -107,12 +118,15 @@ def warm(connection: Connection, run: str, rows: Iterable[tuple[str, str | None,
     is neither to be decided again nor to be counted as admitted. Row = (flow_id, card token, terminal as
     `domain.features.terminal_key` names it, microseconds, source_seq, amount_minor); have the rows at hand, the
     transaction is open meanwhile. Rows go in sorted by entity, so that windows lie together; what is there already is
-    left alone, so warming twice is warming once. The plane must not be running on this run: it may hold windows in
+    left alone, so warming twice is warming once. Labels find these flows as they find those of the stream. The plane must not be running on this run: it may hold windows in
     memory that know nothing of these rows.
     """
     connection.execute("create temp table ofp_warming (like ofp.entity_events) on commit drop")
-    events = (event for row in rows for event in _events(run, *row))
     new = 0
+    rows = list(rows)
+    for start in range(0, len(rows), WARM_ROWS_MAX):
+        _warm_places(connection, run, rows[start : start + WARM_ROWS_MAX])
+    events = (event for row in rows for event in _events(run, *row))
     while chunk := list(islice(events, WARM_ROWS_MAX)):
         copy_in(connection, _WARMING, chunk)
         new += connection.execute(
@@ -126,9 +140,30 @@ def warm(connection: Connection, run: str, rows: Iterable[tuple[str, str | None,
 def _events(
     run: str, flow_id: str, card: str | None, terminal: str | None, time: int, seq: int, amount: int
 ) -> list[EntityEvent]:
-    key = flow_key(flow_id)
-    entities = [entity for entity in (card_entity(card), terminal) if entity is not None]
-    return [EntityEvent(run, entity, time, seq, key, amount) for entity in entities]
+    return entity_events(run, flow_key(flow_id), card_entity(card), terminal, time, seq, amount)
+
+
+def entity_events(
+    run: str, key: int, card: str | None, terminal: str | None, time: int, seq: int, amount: int
+) -> list[EntityEvent]:
+    """A flow as its card and its terminal see it; the other side is part of both."""
+    return [
+        EntityEvent(run, entity, time, seq, key, amount, flow_key(other) if other else None)
+        for entity, other in ((card, terminal), (terminal, card))
+        if entity
+    ]
+
+
+def _warm_places(
+    connection: Connection, run: str, rows: Sequence[tuple[str, str | None, str | None, int, int, int]]
+) -> None:
+    places = [(run, flow_id, terminal, time, seq) for flow_id, _, terminal, time, seq, _ in rows if terminal]
+    if places:
+        connection.execute(
+            "insert into ofp.warmed_flows select * from unnest(%b::text[], %b::text[], %b::text[], %b::bigint[], %b::bigint[])"
+            " on conflict do nothing",
+            columns(places),
+        )
 
 
 def card_entity(card_token: str | None) -> str | None:
@@ -144,8 +179,8 @@ def load_windows(connection: Connection, entities: Sequence[EntityKey]) -> dict[
     with connection.cursor(binary=True) as cursor:
         cursor.execute(load(_SQL, "features_load.sql"), {"runs": runs, "entities": names})
         return {
-            (run, entity): list(zip(times, seqs, amounts, strict=True))
-            for run, entity, times, seqs, amounts in cursor.fetchall()
+            (run, entity): list(zip(times, seqs, amounts, counterparts, strict=True))
+            for run, entity, times, seqs, amounts, counterparts in cursor.fetchall()
         }
 
 
@@ -155,9 +190,10 @@ def present(connection: Connection, events: Sequence[EntityEvent]) -> set[Entity
         return set()
     rows = execute_sized(
         connection.cursor(),
-        "select e.platform_run_id, e.entity, e.occurred_at_microseconds, e.source_seq, e.flow_key, w.amount_minor"
-        " from unnest(%b::text[], %b::text[], %b::bigint[], %b::bigint[], %b::bigint[], %b::bigint[])"
-        " as w(platform_run_id, entity, occurred_at_microseconds, source_seq, flow_key, amount_minor)"
+        "select e.platform_run_id, e.entity, e.occurred_at_microseconds, e.source_seq, e.flow_key, w.amount_minor,"
+        " w.counterpart from unnest(%b::text[], %b::text[], %b::bigint[], %b::bigint[], %b::bigint[], %b::bigint[],"
+        " %b::bigint[]) as w(platform_run_id, entity, occurred_at_microseconds, source_seq, flow_key, amount_minor,"
+        " counterpart)"
         " join ofp.entity_events e using (platform_run_id, entity, occurred_at_microseconds, source_seq, flow_key)",
         columns(events),
     )

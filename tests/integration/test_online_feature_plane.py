@@ -64,21 +64,26 @@ def recomputed(bodies: Iterable[Mapping[str, Any]]) -> dict[tuple[str, str], dic
     seen: list[Mapping[str, Any]] = []
     found = {}
 
-    def window(run: str, of: Callable[[Mapping[str, Any]], Any], entity: Any) -> EntityWindow | None:
+    def card_of(body: Mapping[str, Any]) -> Any:
+        return body["card_token"]
+
+    def window(
+        run: str, of: Callable[[Mapping[str, Any]], Any], other: Callable[[Mapping[str, Any]], Any], entity: Any
+    ) -> EntityWindow | None:
         if entity is None:
             return None
         rows = [
-            (microseconds(b["occurred_at"]), b["source_seq"], b["traffic"]["amount_minor"])
+            (microseconds(b["occurred_at"]), b["source_seq"], b["traffic"]["amount_minor"], other(b))
             for b in seen
             if b["platform_run_id"] == run and of(b) == entity
         ]
-        return EntityWindow.from_rows(sorted(rows))
+        return EntityWindow.from_rows(sorted(rows, key=lambda row: row[:2]))
 
     for body in bodies:
         seen.append(body)
         run = body["platform_run_id"]
-        card = window(run, lambda b: b["card_token"], body["card_token"])
-        terminal = window(run, terminal_key, terminal_key(body))
+        card = window(run, card_of, terminal_key, body["card_token"])
+        terminal = window(run, terminal_key, card_of, terminal_key(body))
         found[run, body["flow_id"]] = vector(card, terminal, body)
     return found
 
@@ -340,9 +345,9 @@ def line_vectors_with(bodies: Sequence[Mapping[str, Any]]) -> dict[tuple[str, st
     found = {}
     for body in bodies:
         keys = (f"c:{body['card_token']}", str(terminal_key(body)))
-        for key in keys:
+        for key, other in (keys, keys[::-1]):
             row = (microseconds(body["occurred_at"]), body["source_seq"], body["traffic"]["amount_minor"])
-            windows.setdefault(key, EntityWindow()).add(*row)
+            windows.setdefault(key, EntityWindow()).add(*row, store.flow_key(other))
         found[body["platform_run_id"], body["flow_id"]] = vector(windows[keys[0]], windows[keys[1]], body)
     return found
 

@@ -35,6 +35,7 @@ from tests.line import Line
 TRANSACTIONS = 120
 BEHIND_THE_GATE = (
     context_store_flow_binding.WORKER,
+    label_store.WORKER,
     online_feature_plane.WORKER,
     identity_entity_graph.WORKER,
     decision_fabric.WORKER,
@@ -42,10 +43,10 @@ BEHIND_THE_GATE = (
     decision_log_audit.WORKER,
     case_trigger.WORKER,
     case_management.WORKER,
-    label_store.WORKER,
     archive_writer.WORKER,
 )
-"""In the order of the line; the archive last, for it reads what all the others publish."""
+"""In the order of the line; labels before the features that wait for them, the archive
+last, for it reads what all the others publish."""
 
 
 def whole_run(line: Line, run_dir: Path) -> Line:
@@ -82,7 +83,7 @@ def finish(line: Line, *, replaced: Worker | None = None) -> None:
         "insert into control.posture_pins (mode, reason, pinned_by, pinned_at)"
         " values ('NORMAL', 'nothing degrades here', 'test', '2026-01-01T00:00:00Z')"
     )
-    for _ in range(2):  # labels of the resolved cases go back to the feature plane
+    for _ in range(3):  # cases are resolved; their labels are made; the labels go back to the feature plane
         for worker in BEHIND_THE_GATE:
             if worker is replaced:
                 line.drain(line.pass_through(worker))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import timeit
 from collections import defaultdict
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -11,16 +12,23 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from fraud_daemons.clock import iso
 from fraud_daemons.domain import features
 from fraud_daemons.domain.features import DAY_MICROSECONDS, EntityWindow, Row, microseconds, vector
 from tests.unit.made_records import bound_record
 
 DATA = Path(__file__).resolve().parents[3] / "shared" / "data"
 DAY = DAY_MICROSECONDS
+EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 # few distinct times, so that ties and window edges are hit all the time
 ROWS = st.lists(
-    st.tuples(st.integers(0, 40).map(lambda n: n * DAY // 4), st.integers(0, 50), st.integers(1, 10**9)),
+    st.tuples(
+        st.integers(0, 40).map(lambda n: n * DAY // 4),
+        st.integers(0, 50),
+        st.integers(1, 10**9),
+        st.none() | st.integers(0, 5),
+    ),
     max_size=40,
     unique_by=lambda row: row[:2],
 )
@@ -43,16 +51,49 @@ def test_windows_equal_a_plain_count_in_whatever_order_rows_arrive(rows: list[Ro
     """(t-w, t] with ties by source_seq, exact, for shuffled and late arrivals."""
     window = filled(rows)
     assert list(window.rows()) == sorted(rows)
-    for time, seq, _ in rows:
+    for time, seq, *_ in rows:
         for width in (DAY // 4, DAY, 7 * DAY):
             assert window.count_and_sum(time, seq, width) == counted(rows, time, seq, width)
+
+
+@given(ROWS, st.integers(0, 8), st.integers(0, 40))
+def test_distinct_counts_equal_a_plain_count(rows: list[Row], scanned: int, quarter: int) -> None:
+    """Who was on the other side, whatever the order of arrival and of the questions, over a prune, both ways of counting."""
+
+    def inside(time: int, seq: int, width: int, since: int) -> int:
+        found = {r[3] for r in rows if max(time - width, since) < r[0] <= time and (r[0] < time or r[1] <= seq)}
+        return len(found - {None})
+
+    def ask(time: int, seq: int) -> Any:
+        found = vector(
+            None, window, bound_record(occurred_at=iso(EPOCH + timedelta(microseconds=time)), source_seq=seq)
+        )
+        return [found[f"terminal_cards_{days}d"] for days in (1, 7, 30)]
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(features, "SCANNED_ROWS_MAX", scanned)
+        window = EntityWindow()
+        for n, row in enumerate(rows):
+            window.add(*row)
+            earlier = rows[: n + 1]
+            assert ask(row[0], row[1])[1] == len(
+                {r[3] for r in earlier if row[0] - 7 * DAY < r[0] <= row[0] and (r[0] < row[0] or r[1] <= row[1])}
+                - {None}
+            )
+        for time, seq, *_ in rows:
+            assert ask(time, seq) == [inside(time, seq, days * DAY, -1) for days in (1, 7, 30)]
+        horizon = quarter * DAY // 4
+        since = horizon if window.prune(horizon) else -1
+        for time, seq, *_ in rows:
+            if time - DAY >= horizon:
+                assert ask(time, seq) == [inside(time, seq, days * DAY, since) for days in (1, 7, 30)]
 
 
 @given(ROWS, st.integers(1, 8))
 def test_delayed_windows_equal_a_plain_count(rows: list[Row], delay_quarters: int) -> None:
     """(t-d-w, t-d]: at the delayed edge every row of that instant counts."""
     window, delay = filled(rows), delay_quarters * DAY // 4
-    for time, seq, _ in rows:
+    for time, seq, *_ in rows:
         expected = counted(rows, time - delay, 2**62, DAY)
         assert window.delayed_count_and_sum(time, seq, delay, DAY) == expected
         assert window.delayed_count_and_sum(time, seq, 0, DAY) == window.count_and_sum(time, seq, DAY)
@@ -64,7 +105,7 @@ def test_pruning_changes_no_answer_within_the_retention(rows: list[Row], quarter
     window, horizon = filled(rows), quarter * DAY // 4
     gone = window.prune(horizon)
     assert len(window) == len(rows) - gone
-    for time, seq, _ in rows:
+    for time, seq, *_ in rows:
         if time - DAY >= horizon:
             assert window.count_and_sum(time, seq, DAY) == counted(rows, time, seq, DAY)
 
@@ -73,7 +114,7 @@ def test_pruning_changes_no_answer_within_the_retention(rows: list[Row], quarter
 def test_a_removed_row_leaves_no_trace(rows: list[Row]) -> None:
     """An undone step gives back the window as it was, and storage gives back the same window."""
     window = filled(rows)
-    for time, seq, _ in rows[::2]:
+    for time, seq, *_ in rows[::2]:
         assert window.contains(time, seq)
         assert window.remove(time, seq)
         assert not window.remove(time, seq)
@@ -157,7 +198,7 @@ def test_a_window_of_a_million_costs_bisections_only() -> None:
     """A query on 1,000,000 rows takes microseconds, not a walk: at most ten times that of 100 rows."""
 
     def best(size: int) -> float:
-        window = EntityWindow.from_rows((n * 30 * DAY // size, n, 100) for n in range(size))
+        window = EntityWindow.from_rows((n * 30 * DAY // size, n, 100, n % 1000) for n in range(size))
         record = bound_record(occurred_at="1970-01-31T00:00:00.000000Z", source_seq=size)
         return min(timeit.repeat(lambda: vector(window, window, record), number=20, repeat=20))
 

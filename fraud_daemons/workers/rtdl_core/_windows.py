@@ -10,11 +10,12 @@ from collections import OrderedDict
 from collections.abc import Iterable, Mapping, Sequence
 
 from fraud_daemons.domain.features import EntityWindow, Row
+from fraud_daemons.domain.fraud_windows import Change, FraudWindow, Place
 from fraud_daemons.state.features import EntityKey
 
 
 class Windows:
-    """Entity -> window. `entries_max` bounds the rows of all windows together, beyond the batch at work."""
+    """Entity -> window. `entries_max` bounds the rows and labels of all windows together, beyond the batch at work."""
 
     def __init__(self, *, entries_max: int) -> None:
         self.entries = 0
@@ -39,7 +40,7 @@ class Windows:
         for entity in entities:
             window = EntityWindow.from_rows(rows.get(entity, ()))
             self._windows[entity] = window
-            self.entries += len(window) + 1  # an empty window takes memory too
+            self.entries += _size(window)
 
     def of(self, entity: EntityKey) -> EntityWindow:
         """A window that is here."""
@@ -50,19 +51,38 @@ class Windows:
         self.entries += 1
         return self._windows[entity].add(*row)
 
+    def __contains__(self, entity: EntityKey) -> bool:
+        return entity in self._windows
+
+    def label(self, entity: EntityKey, place: Place, changes: Sequence[Change]) -> None:
+        """Say what labels tell of a transaction of a terminal that is here; replaces what was said of it before."""
+        window = self._windows[entity]
+        if window.frauds is None:
+            window.frauds = FraudWindow()
+        self.entries -= len(window.frauds)
+        window.frauds.put(place, changes)
+        self.entries += len(window.frauds)
+
     def prune(self, entity: EntityKey, horizon: int) -> bool:
         """Forget rows of an entity at or before `horizon`; True when some went."""
-        gone = self._windows[entity].prune(horizon)
-        self.entries -= gone
+        window = self._windows[entity]
+        before = _size(window)
+        gone = window.prune(horizon)
+        self.entries -= before - _size(window)
         return gone > 0
 
     def shrink(self) -> None:
         """Let the least recently used go until the bound holds."""
         while self.entries > self._entries_max and self._windows:
             _, window = self._windows.popitem(last=False)
-            self.entries -= len(window) + 1
+            self.entries -= _size(window)
 
     def clear(self) -> None:
         """Drop everything."""
         self._windows.clear()
         self.entries = 0
+
+
+def _size(window: EntityWindow) -> int:
+    """The rows a window holds; an empty one takes memory too."""
+    return len(window) + 1 + (len(window.frauds) if window.frauds is not None else 0)

@@ -1,7 +1,8 @@
 """Adds to each bound flow its feature vector as of that flow: exact windows per card and per terminal, in event time.
 
 A flow is given one vector, once: a repeat is absorbed, because its vector left in the same transaction in which its row
-entered the snapshot index. Windows belong to a run; a run begins with empty ones unless it was warmed
+entered the snapshot index. Labels count from the time they were observed, and a flow waits for those observed before it
+(`_labels`): the fraud share of a terminal is the same whatever was late, killed or repeated. Windows belong to a run; a run begins with empty ones unless it was warmed
 (`state.features.warm`). Nothing here looks at a clock, and nothing is estimated. This worker is a single writer: two of
 them could not agree on what came before.
 """
@@ -30,7 +31,9 @@ from fraud_daemons.runtime.activity import Activity
 from fraud_daemons.runtime.unit_of_work import UnitOfWork
 from fraud_daemons.runtime.worker import Worker, WorkerContext
 from fraud_daemons.state import features as store
+from fraud_daemons.state.feature_labels import FlowPlace
 from fraud_daemons.state.features import Counts, EntityEvent, EntityKey, FlowKey, Snapshot
+from fraud_daemons.workers.rtdl_core._labels import LABELS, Beside, Labels
 from fraud_daemons.workers.rtdl_core._windows import Windows
 
 FEATURED: Final = "flows.featured"
@@ -46,6 +49,8 @@ class _Bound(NamedTuple):
     time: int
     card: EntityKey | None
     terminal: EntityKey | None
+    key: int
+    place: FlowPlace
     events: tuple[EntityEvent, ...]
     """the flow as seen by its card and by its terminal"""
 
@@ -57,20 +62,32 @@ class _Bound(NamedTuple):
 class FeaturePlane:
     """The handler. Its windows stand for the last commit and are dropped after anything else."""
 
-    def __init__(self, *, label_delay_days: int, lateness_seconds: int, cached_entries_max: int) -> None:
+    def __init__(
+        self, *, label_delay_days: int, lateness_seconds: int, cached_entries_max: int, beside: Beside
+    ) -> None:
         self._label_delay_days = label_delay_days
         self._revision = feature_revision(label_delay_days)
         self._lateness = lateness_seconds * SECOND_MICROSECONDS
         self._retention = retention_microseconds(label_delay_days=label_delay_days, lateness_seconds=lateness_seconds)
         self._windows = Windows(entries_max=cached_entries_max)
+        self._labels = Labels(beside)
 
     def forget(self) -> None:
         self._windows.clear()
+        self._labels.forget()
 
     def handle(self, records: Sequence[Record], unit: UnitOfWork) -> None:
+        self._labels.take_in([record for record in records if record.topic == LABELS], unit, self._windows)
+        bounds = self._read([record for record in records if record.topic != LABELS], unit)
+        if bounds:
+            self._feature(bounds, unit)
+        self._windows.shrink()
+
+    def _feature(self, bounds: Sequence[_Bound], unit: UnitOfWork) -> None:
         repeats: Counter[str] = Counter()
-        new = self._new_flows(_read(records, unit), repeats, unit)
+        new = self._new_flows(bounds, repeats, unit)
         self._load(new, unit)
+        told = self._labels.place([bound.place for bound in new], unit)
         counted = self._already_counted(new, unit)
         tally = _Tally(store.newest(unit.connection, list({bound.flow[0] for bound in new})), self._lateness)
         events: list[EntityEvent] = []
@@ -78,12 +95,30 @@ class FeaturePlane:
         snapshots = []
         for bound in new:
             tally.see(bound, late=self._take_in(bound, counted, events, horizons))
+            if bound.terminal and (changes := told.get(bound.flow)):
+                self._windows.label(bound.terminal, (bound.time, bound.place.source_seq, bound.key), changes)
             snapshots.append(self._publish(bound, unit))
         store.put_events(unit.connection, events)
         store.prune(unit.connection, horizons)
         store.put_snapshots(unit.connection, snapshots)
         store.add_counts(unit.connection, tally.counts(repeats))
-        self._windows.shrink()
+
+    def _read(self, records: Sequence[Record], unit: UnitOfWork) -> list[_Bound]:
+        """Bound records whose labels have come, the others are held back; one that breaks its contract is set aside
+        here, where it is known which one."""
+        bounds = []
+        for record in records:
+            if unit.holds(record):
+                continue
+            try:
+                body = orjson.loads(record.body)
+                if self._labels.must_wait(body, microseconds(body["occurred_at"]), unit):
+                    unit.hold(record)
+                else:
+                    bounds.append(_bound(record, body))
+            except (ValueError, KeyError, TypeError) as error:
+                unit.dead_letter(record, reason="breaks its contract", detail=f"{type(error).__name__}: {error}")
+        return bounds
 
     def _new_flows(self, bounds: Sequence[_Bound], repeats: Counter[str], unit: UnitOfWork) -> list[_Bound]:
         """Flows without a vector yet. A repeat is counted, another record under a known id is kept as an anomaly."""
@@ -106,6 +141,7 @@ class FeaturePlane:
         wanted = dict.fromkeys(entity for bound in bounds for entity in bound.entities)
         missing = self._windows.missing(wanted)
         self._windows.hold(missing, store.load_windows(unit.connection, missing))
+        self._labels.load(missing, unit, self._windows)
 
     def _already_counted(self, bounds: Iterable[_Bound], unit: UnitOfWork) -> set[EntityEvent]:
         """Events that stand in the windows although their flow is new: history that was warmed and is streamed again."""
@@ -132,7 +168,8 @@ class FeaturePlane:
                 continue
             entity = (event.platform_run_id, event.entity)
             events.append(event)
-            late = self._windows.add(entity, (event.time, event.source_seq, event.amount_minor)) or late
+            row = (event.time, event.source_seq, event.amount_minor, event.counterpart)
+            late = self._windows.add(entity, row) or late
             if self._windows.prune(entity, horizon):
                 horizons[entity] = max(horizon, horizons.get(entity, horizon))
         return late
@@ -156,7 +193,11 @@ class FeaturePlane:
         unit.publish(
             FEATURED, key=routing_key(bound.body), event_id=flow_id, platform_run_id=run, body=orjson.dumps(featured)
         )
-        return Snapshot(run, flow_id, digest, self._revision, bound.payload_hash, record.partition, record.position)
+        at = (record.partition, record.position)
+        place = bound.place
+        return Snapshot(
+            run, flow_id, digest, self._revision, bound.payload_hash, *at, place.entity, place.time, place.source_seq
+        )
 
 
 class _Tally:
@@ -184,19 +225,7 @@ class _Tally:
         }
 
 
-def _read(records: Sequence[Record], unit: UnitOfWork) -> list[_Bound]:
-    """Bound records; one that breaks its contract is set aside here, where it is known which one."""
-    bounds = []
-    for record in records:
-        try:
-            bounds.append(_bound(record))
-        except (ValueError, KeyError, TypeError) as error:
-            unit.dead_letter(record, reason="breaks its contract", detail=f"{type(error).__name__}: {error}")
-    return bounds
-
-
-def _bound(record: Record) -> _Bound:
-    body = orjson.loads(record.body)
+def _bound(record: Record, body: dict[str, Any]) -> _Bound:
     run: str = body["platform_run_id"]
     amount, seq = body["traffic"]["amount_minor"], body["source_seq"]
     if not isinstance(amount, int) or not isinstance(seq, int):
@@ -212,7 +241,9 @@ def _bound(record: Record) -> _Bound:
         time=time,
         card=(run, card) if card else None,
         terminal=(run, terminal) if terminal else None,
-        events=tuple(EntityEvent(run, entity, time, seq, key, amount) for entity in (card, terminal) if entity),
+        key=key,
+        place=FlowPlace(run, flow_id, terminal, time, seq),
+        events=tuple(store.entity_events(run, key, card, terminal, time, seq, amount)),
     )
 
 
@@ -223,12 +254,13 @@ def _anomaly(bound: _Bound, stored: bytes, unit: UnitOfWork) -> tuple[Any, ...]:
 
 
 def build(context: WorkerContext) -> list[Activity]:
-    """One consumer of the bound flows."""
+    """One consumer of the bound flows and of the labels they wait for."""
     get = context.profile.get
     plane = FeaturePlane(
         label_delay_days=get("features.label_delay_days"),
         lateness_seconds=get("features.lateness_seconds"),
         cached_entries_max=get("features.cached_entries_max"),
+        beside=context.beside,
     )
     return [context.consumer(plane, topics=WORKER.consumes)]
 
@@ -237,7 +269,7 @@ WORKER = Worker(
     name="online_feature_plane",
     schema="ofp",
     dsn="OFP_PROJECTION_DSN",
-    consumes=("flows.bound",),
+    consumes=("flows.bound", LABELS),
     publishes=(FEATURED,),
     build=build,
     equations=("bound_equals_featured", "featured_equals_published"),
