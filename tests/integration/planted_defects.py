@@ -232,6 +232,7 @@ PLANTS: Final[dict[str, Plant]] = {
     "bound_equals_published": in_topic("flows.bound"),
     "bound_equals_featured": in_table("ofp.snapshots", "r.flow_id", _planted("flow_id")),
     "featured_equals_published": in_topic("flows.featured"),
+    "labels_equal_applied": in_table("ofp.labels", "r.label_id", _planted("label_id")),
     "bound_equals_graph_applied": in_table("ieg.applied", "r.flow_id", _planted("flow_id")),
     "published_equals_archived": in_archive("flows.bound"),
     "admitted_traffic_equals_decided": in_table(

@@ -70,6 +70,20 @@ LINES: Final[tuple[Line, ...]] = (
         log_ids("bus: flow ids of flows.featured", "flows.featured"),
     ),
     Line(
+        "labels_equal_applied",
+        Query(
+            "label store: ids",
+            "LABEL_STORE_LOCATOR",
+            "select label_id from label_store.assertions where platform_run_id = %(run)s",
+        ),
+        Query(
+            "feature plane's ledger: ids of labels taken in, those that wait for their flow or are not counted among them",
+            "OFP_PROJECTION_DSN",
+            "select label_id from ofp.labels where platform_run_id = %(run)s",
+        ),
+        letters("OFP_PROJECTION_DSN", "online_feature_plane", "labels"),
+    ),
+    Line(
         "bound_equals_graph_applied",
         log_ids("bus: flow ids of flows.bound", "flows.bound"),
         Query(

@@ -45,6 +45,18 @@ TERMS: Final = (
     ("conflicts", "LABEL_STORE_LOCATOR", f"from label_store.conflicts {_OF_RUN}"),
     ("decided_without_features", "DF_REPLAY_DSN", f"from df.decisions {_OF_RUN} and feature_status = 'ABSENT'"),
     ("late_features", "DF_REPLAY_DSN", f"from df.late_features {_OF_RUN}"),
+    ("labels_waiting_for_their_flow", "OFP_PROJECTION_DSN", f"from ofp.labels {_OF_RUN} and state = 'WAITING'"),
+    (
+        "labels_not_counted_in_features",
+        "OFP_PROJECTION_DSN",
+        f"from ofp.labels {_OF_RUN} and state in ('NO_PLACE', 'NOT_COUNTED')",
+    ),
+    (
+        "labels_behind_the_last_flow",
+        "OFP_PROJECTION_DSN",
+        f"from ofp.labels join ofp.runs using (platform_run_id) {_OF_RUN} and state = 'APPLIED' and source <> 'HUMAN'"
+        " and observed_microseconds > newest_microseconds",
+    ),
     (
         "bound_partial_or_missing",
         "CSFB_PROJECTION_DSN",

@@ -272,5 +272,5 @@ WORKER = Worker(
     consumes=("flows.bound", LABELS),
     publishes=(FEATURED,),
     build=build,
-    equations=("bound_equals_featured", "featured_equals_published"),
+    equations=("bound_equals_featured", "featured_equals_published", "labels_equal_applied"),
 )
