@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from datetime import date, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +12,7 @@ import pytest
 
 from fraud_daemons.bus.port import OutRecord
 from fraud_daemons.clock import iso
+from fraud_daemons.domain.envelope import AFTER_EVERYTHING, make_mark
 from fraud_daemons.domain.features import SECOND_MICROSECONDS, EntityWindow, microseconds, terminal_key, vector
 from fraud_daemons.domain.identity import canonical_json
 from fraud_daemons.runtime.activity import Activity
@@ -111,6 +112,46 @@ def read_handbook(first: date, last: date) -> list[tuple[str, str, str, int, int
     return sorted(rows, key=lambda row: (row[3], row[4]))
 
 
+def handbook_labels(first: date, last: date, *, run: str = RUN) -> list[dict[str, Any]]:
+    """The frauds of these days as labels observed seven days after they happened, in the order of the feed."""
+    import pyarrow.compute as pc
+    import pyarrow.parquet as pq
+
+    found = []
+    for month in sorted({first.replace(day=1), last.replace(day=1)}):
+        table = pq.read_table(
+            DATA / f"handbook_{month:%Y-%m}.parquet", columns=["TRANSACTION_ID", "TX_DATETIME", "TX_FRAUD"]
+        )
+        day = pc.cast(table["TX_DATETIME"], "date32")
+        inside = pc.and_(pc.greater_equal(day, first), pc.less_equal(day, last))
+        table = table.filter(pc.and_(inside, pc.equal(table["TX_FRAUD"], 1)))
+        rows = zip(table["TRANSACTION_ID"].to_pylist(), table["TX_DATETIME"].to_pylist(), strict=True)
+        found += [(at.replace(tzinfo=UTC) + timedelta(days=7), f"h{tx}") for tx, at in rows]
+    return [
+        {
+            "label_id": f"label-{flow_id}", "platform_run_id": run, "flow_id": flow_id, "type": "fraud_disposition",
+            "value": "FRAUD", "fraud_type": None, "source": "EXTERNAL", "effective_time": iso(observed - timedelta(days=7)),
+            "observed_time": iso(observed), "recorded_at": iso(observed), "supersedes": None,
+        }
+        for observed, flow_id in sorted(found)
+    ]  # fmt: skip
+
+
+def truth_mark(up_to: str) -> dict[str, Any]:
+    """The truth feed of the bound records' world has told everything up to a time."""
+    return make_mark(
+        output="truth", up_to=(up_to, AFTER_EVERYTHING[1]), end_of_world=False, stop_reason=None, platform_run_id=RUN,
+        scenario_run_id="a" * 32, world="demo", producer="test",
+    )  # fmt: skip
+
+
+def feed_labels(line: Line, labels: Sequence[Mapping[str, Any]], up_to: str) -> None:
+    """Labels as label_store publishes them, and the mark behind them, which stood on `truth` before."""
+    mark = truth_mark(up_to)
+    line.append("truth", [mark], key=lambda _: "mark-0")
+    line.append("labels", [*labels, mark], key=lambda body: "mark-0" if "label_id" not in body else body["flow_id"])
+
+
 def handbook_bound(row: tuple[str, str, str, int, int, int]) -> dict[str, Any]:
     flow_id, card, terminal, time, seq, amount = row
     at = datetime.fromisoformat("1970-01-01T00:00:00+00:00") + timedelta(microseconds=time)
@@ -121,13 +162,16 @@ def handbook_bound(row: tuple[str, str, str, int, int, int]) -> dict[str, Any]:
     )  # fmt: skip
 
 
-def differences_from_oracle(found: Mapping[str, Mapping[str, Any]]) -> list[str]:
-    """What differs between vectors by flow and the Handbook's own features of 18 July: counts exactly, means to 1e-9."""
+def differences_from_oracle(
+    found: Mapping[str, Mapping[str, Any]], *, last: date = date(2018, 7, 18), shares: bool = False
+) -> list[str]:
+    """What differs between vectors by flow and the Handbook's own features from 18 July on: counts exactly, means and
+    (with `shares`, where the labels were streamed too) fraud shares to 1e-9."""
     import pyarrow.compute as pc
     import pyarrow.parquet as pq
 
     table = pq.read_table(ORACLE)
-    table = table.filter(pc.equal(pc.cast(table["TX_DATETIME"], "date32"), date(2018, 7, 18)))
+    table = table.filter(pc.less_equal(pc.cast(table["TX_DATETIME"], "date32"), last))
     wrong = []
     for row in table.to_pylist():
         mine = found.get(f"h{row['TRANSACTION_ID']}")
@@ -148,6 +192,11 @@ def differences_from_oracle(found: Mapping[str, Mapping[str, Any]]) -> list[str]
             got = (mine[f"card_mean_{days}d"] or 0) / 100
             if abs(got - mean) > 1e-9 * abs(mean):
                 wrong.append(f"h{row['TRANSACTION_ID']}: card_mean_{days}d {got} is not {mean}")
+            share = float(row[f"TERMINAL_ID_RISK_{days}DAY_WINDOW"])
+            if shares and abs(mine[f"terminal_fraud_share_{days}d"] - share) > 1e-9:
+                wrong.append(
+                    f"h{row['TRANSACTION_ID']}: share {days}d {mine[f'terminal_fraud_share_{days}d']} not {share}"
+                )
     return wrong
 
 
@@ -168,7 +217,8 @@ def steps(line: Line, activities: Sequence[Activity], records: int) -> None:
 
 @pytest.mark.skipif(not ORACLE.exists(), reason="the Handbook's files are not beside the project (../shared/data)")
 def test_the_18th_of_july_equals_the_oracle(one_partition: Line) -> None:
-    """Counts and means of 9,530 transactions equal the Handbook's, with a restart in the middle and 5 % duplicates."""
+    """Counts, means and fraud shares of 9,530 transactions equal the Handbook's, with a restart in the middle, 5 %
+    duplicates, and labels that come later than the traffic."""
     line = one_partition
     history = read_handbook(date(2018, 6, 11), date(2018, 7, 17))
     with line.database.scope() as connection:
@@ -182,18 +232,28 @@ def test_the_18th_of_july_equals_the_oracle(one_partition: Line) -> None:
         stream.append(body)
         if dice.random() < 0.05:
             stream.append(dice.choice(stream[-200:]))
+    labels = handbook_labels(date(2018, 6, 11), date(2018, 7, 18))
+    noon = "2018-07-18T12:00:00.000000Z"
+    line.append("truth", [truth_mark("2018-07-18T00:00:00.000000Z")], key=lambda _: "mark-0")
     line.append("flows.bound", stream)
     before = line.activities(WORKER)
+    assert line.drain(before) == 0, "nothing is given before the labels have come"
+    feed_labels(line, [one for one in labels if one["observed_time"] <= noon], noon)
     steps(line, before, len(stream) // 3)
     before[0].forget()  # a failed step
-    steps(line, before, len(stream) // 3)
+    line.drain(before)
+    assert 0 < len(vectors(line)) < 9530, "the afternoon waits for its labels"
+    feed_labels(line, [one for one in labels if one["observed_time"] > noon], "2018-07-19T00:00:00.000000Z")
     line.drain(line.activities(WORKER))  # a new process
     found = {flow: features for (_, flow), features in vectors(line).items()}
     assert len(found) == 9530
-    assert differences_from_oracle(found)[:5] == []
+    assert differences_from_oracle(found, shares=True)[:5] == []
     ((repeats, late, too_late),) = line.sql("select repeats, late, too_late from ofp.runs")
     assert (repeats, late, too_late) == (len(stream) - len(day), 0, 0)
-    # red: windows that forgot one day of history, and no vectors at all, are both seen
+    # red: windows that forgot one day of history, labels that were ignored, and no vectors at all, are seen
+    assert differences_from_oracle(
+        {flow: {**f, "terminal_fraud_share_30d": 0.0} for flow, f in found.items()}, shares=True
+    )
     assert differences_from_oracle({})
     assert differences_from_oracle(
         {flow: {**f, "card_count_30d": f["card_count_30d"] - 1} for flow, f in found.items()}
