@@ -8,8 +8,10 @@ import importlib
 import os
 import signal
 from collections.abc import Callable
+from dataclasses import replace
 from functools import cache, partial
 from pathlib import Path
+from typing import Any
 
 import fraud_daemons
 from fraud_daemons.bootstrap.databases import database_for, same_server
@@ -58,8 +60,15 @@ def load_worker(pack: str, name: str) -> Worker:
     return worker
 
 
-def run_worker(profile: Profile, name: str, *, tell: Callable[[str], None] = lambda _: None) -> int:
-    """Run one worker in the foreground until it is told to stop; its exit code. `tell` speaks to whoever started it."""
+def run_worker(
+    profile: Profile,
+    name: str,
+    *,
+    look_at_platform: Callable[[], dict[str, Any]] | None = None,
+    tell: Callable[[str], None] = lambda _: None,
+) -> int:
+    """Run one worker in the foreground until it is told to stop; its exit code. `tell` speaks to whoever started it,
+    `look_at_platform` gives what `platform status --json` says, for a worker that shows it."""
     os.umask(0o077)
     _die_with_parent()
     pack, worker = find_worker(profile, name)
@@ -79,8 +88,10 @@ def run_worker(profile: Profile, name: str, *, tell: Callable[[str], None] = lam
     lock = WorkerLock(profile.path("locks", f"{name}.lock"))
     if not _wait_for_lock(lock, beat, stop, log, tell=tell):
         return int(ExitCode.GOOD)
+    context = _context(profile, pack, worker, clock=clock, log=log, stop=stop)
+    context = replace(context, look_at_platform=look_at_platform)
     try:
-        activities = worker.build(_context(profile, pack, worker, clock=clock, log=log, stop=stop))
+        activities = worker.build(context)
     except FatalFault as error:
         log.error(events.WORKER_HELD, reason=error.reason, message=str(error))
         beat.beat("held", error.reason)

@@ -43,6 +43,7 @@ COMMANDS: dict[str, str] = {
     "explain": "Why a transaction was decided as it was, for a person.",
     "policy": "Policies: check one, activate one.",
     "posture": "Pin or release the posture.",
+    "console": "The link to the web page.",
     "bench": "The benchmark, beside its yardsticks.",
     "worker": "Run one worker in the foreground.",
 }

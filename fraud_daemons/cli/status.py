@@ -13,7 +13,6 @@ from fraud_daemons.errors import ExitCode
 from fraud_daemons.status.picture import READY, PlatformPicture, narrowed
 from fraud_daemons.status.rendering import coloured, plain, render
 from fraud_daemons.supervision import overview
-from fraud_daemons.supervision.client import SupervisorAbsent, SupervisorClient
 from fraud_daemons.supervision.deployment import Deployment
 
 WATCH_SECONDS = 1.0
@@ -37,20 +36,15 @@ def command(call: Invocation, *, targets: tuple[str, ...], verbose: bool, watch:
 
 
 def _show(call: Invocation, deployment: Deployment, targets: tuple[str, ...], *, verbose: bool, clear: bool) -> int:
-    client = SupervisorClient(deployment.profile.socket_path)
-    try:
-        snapshot = client.snapshot()
-    except SupervisorAbsent:
-        snapshot = None
-    picture = overview.draw(deployment, snapshot, clock=SystemClock())
+    picture, running = overview.look(deployment, clock=SystemClock())
     if targets:
         picture = narrowed(picture, targets)
     on_terminal = sys.stdout.isatty()
     text = render(picture, workers=verbose, paint=coloured if on_terminal else plain)
-    if snapshot is None:
+    if not running:
         text += "\n\n  not running; start it with: platform up"
     call.answer(picture.to_json(), text=(_CLEAR if clear and on_terminal else "") + text)
-    return int(_code(picture, running=snapshot is not None))
+    return int(_code(picture, running=running))
 
 
 def _code(picture: PlatformPicture, *, running: bool) -> ExitCode:

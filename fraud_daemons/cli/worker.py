@@ -3,12 +3,20 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable
+from functools import cache
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from fraud_daemons.cli.options import Invocation, invocation
-from fraud_daemons.errors import ExitCode
+from fraud_daemons.clock import SystemClock
+from fraud_daemons.errors import ExitCode, TransientFault
 from fraud_daemons.observability.heartbeat import read_heartbeat
+
+if TYPE_CHECKING:
+    from fraud_daemons.config.profiles import Profile
+    from fraud_daemons.supervision.deployment import Deployment
 
 
 @click.group()
@@ -26,11 +34,33 @@ def run(call: Invocation, *, name: str) -> int:
     profile = call.load_profile()
     if sys.stderr.isatty():
         call.tell(f"{name}: log {profile.path('logs', f'{name}.log')}; Ctrl-C drains and stops it")
-    code = bootstrap.run_worker(profile, name, tell=_say)
+    code = bootstrap.run_worker(profile, name, look_at_platform=_looker(profile), tell=_say)
     if code != ExitCode.GOOD:
         beat = read_heartbeat(profile.path("beats", f"{name}.json"))
         _say(f"{name} leaves with {code}: {beat.reason if beat and beat.reason else 'see its log'}")
     return code
+
+
+def _looker(profile: Profile) -> Callable[[], dict[str, Any]]:
+    """What `platform status --json` says; its parts are imported when somebody looks, which most workers never do."""
+
+    @cache
+    def deployment() -> Deployment:
+        from fraud_daemons.supervision.deployment import deployment_of
+
+        return deployment_of(profile)
+
+    def look() -> dict[str, Any]:
+        from fraud_daemons.supervision import overview
+        from fraud_daemons.supervision.client import SupervisorSilent
+
+        try:
+            picture, _ = overview.look(deployment(), clock=SystemClock())
+        except SupervisorSilent as error:
+            raise TransientFault(str(error), reason="supervisor: no answer") from error
+        return picture.to_json()
+
+    return look
 
 
 def _say(text: str) -> None:

@@ -17,11 +17,12 @@ from fraud_daemons.errors import ConfigurationError
 
 FILE_NAME = "ports.json"
 PORT_LOW = 10_240
+PORT_HIGH = 65_535
 GRPC_OFFSET = 10_000  # the object store opens port + 10,000 beside each of its ports
 ATTEMPTS_MAX = 200
 
 # name in ports.json -> setting that fixes it; the store's inner ports have none
-SETTING_OF = {"gate_port": "gate.port", "objectstore_port": "objectstore.port"}
+SETTING_OF = {"gate_port": "gate.port", "console_port": "console.port", "objectstore_port": "objectstore.port"}
 
 
 def chosen_port(profile: Profile, name: str) -> int:
@@ -29,12 +30,20 @@ def chosen_port(profile: Profile, name: str) -> int:
 
     Raises ConfigurationError when neither knows it, which means `platform up` has not run yet.
     """
-    setting = SETTING_OF.get(name)
-    fixed = int(profile.get(setting)) if setting else 0
-    port = fixed or read_ports(profile.run_dir).get(name, 0)
+    port = fixed_port(profile, name) or read_ports(profile.run_dir).get(name, 0)
     if not port:
         raise ConfigurationError([f"no port has been chosen for {name} yet; run: platform up"], source="ports")
     return port
+
+
+def fixed_port(profile: Profile, name: str) -> int:
+    """The port that the profile fixes for `name`; 0 where one is chosen. The console follows the gate unless it is told."""
+    setting = SETTING_OF.get(name)
+    port = int(profile.get(setting)) if setting else 0
+    if port >= 0:
+        return port
+    gate = fixed_port(profile, "gate_port")
+    return gate + 1 if 0 < gate < PORT_HIGH else 0
 
 
 def read_ports(run_dir: Path) -> dict[str, int]:

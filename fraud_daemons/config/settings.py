@@ -129,6 +129,12 @@ SETTINGS: tuple[Setting, ...] = (
     Setting("actions", "webhook_attempts_max", int, 5, between(1, 50)),
     Setting("actions", "webhook_actions", list, ["notify_cardholder"]),
     Setting("actions", "kill_switch", bool, False),
+    # --- console, and the hook that tells of trouble
+    Setting("console", "port", int, -1, between(-1, 65535)),  # -1 = the one after the gate's; 0 = chosen, as the gate's
+    Setting("console", "pages_max", int, 6, between(1, 32)),  # each open page has a thread of its own
+    Setting("alerts", "hook_url", str, ""),
+    Setting("alerts", "hook_after_seconds", float, 30.0, between(0, 86400)),
+    Setting("alerts", "hook_timeout_seconds", float, 3.0, between(0.1, 30)),
     # --- logs
     Setting("logs", "level", str, "info", one_of("debug", "info", "warning", "error")),
     Setting("logs", "file_bytes_max", int, 20 * 1024 * 1024, between(65536, 2**31)),

@@ -27,6 +27,9 @@ POLICY_TAKEN_UP: Final = "policy_taken_up"
 POLICY_UNUSABLE: Final = "policy_unusable"
 # actions
 WEBHOOK_ANSWERED: Final = "webhook_answered"
+# console
+HOOK_ANSWERED: Final = "hook_answered"
+CONSOLE_REFUSED: Final = "console_refused"
 # reports
 REPORT_WRITTEN: Final = "report_written"
 REPORT_CONFLICTED: Final = "report_conflicted"

@@ -183,6 +183,7 @@ class Loop:
             dead_letters=sum(getattr(turn.activity, "dead_letters", 0) for turn in self._turns),
             connector=self._connector_counters(),
             platform_run_id=self._platform_run_id(),
+            detail={k: v for turn in self._turns for k, v in getattr(turn.activity, "detail", dict)().items()},
         )
 
     def _worst(self) -> tuple[WorkerState, str | None]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import http.client
 import threading
+from collections import Counter
 from collections.abc import Callable, Iterable
 from typing import Any
 
@@ -29,17 +30,27 @@ class HttpService(PlainActivity):
     """Serves `app` on host:port with `threads` threads; as an activity it opens the port and probes itself."""
 
     def __init__(
-        self, app: WsgiApp, *, host: str, port: int, threads: int, body_bytes_max: int, health_path: str
+        self,
+        app: WsgiApp,
+        *,
+        host: str,
+        port: int,
+        threads: int,
+        body_bytes_max: int,
+        health_path: str,
+        detail: Callable[[], dict[str, Any]] = dict,
     ) -> None:
         self.name = "http"
-        self._app = app
+        self._app = self._counted(app)
         self._host = host
         self._port = port
         self._threads = threads
         self._body_bytes_max = body_bytes_max
         self._health_path = health_path
+        self._detail = detail
         self._server: Any = None
         self._thread: threading.Thread | None = None
+        self._answers: Counter[str] = Counter()
         self._sockets: dict[int, Any] = {}
         """The server's own map: its port, its wake-up and its connections."""
 
@@ -52,6 +63,20 @@ class HttpService(PlainActivity):
     def queued(self) -> int:
         """Requests that have come in and wait for a thread."""
         return len(self._server.task_dispatcher.queue) if self._server is not None else 0
+
+    def detail(self) -> dict[str, Any]:
+        """Answers by status since the process began, and the app's own `detail`, for the heartbeat; the probe counts too."""
+        return {"http_answers": dict(self._answers), **self._detail()}
+
+    def _counted(self, app: WsgiApp) -> WsgiApp:
+        def counting(environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
+            def start(status: str, *rest: Any) -> Any:
+                self._answers[status[:3]] += 1  # two threads at once may lose one: a gauge of pressure, not a ledger
+                return start_response(status, *rest)
+
+            return app(environ, start)
+
+        return counting
 
     def close(self) -> None:
         """Let requests in hand finish, then close the port and every connection that has nothing left to say."""
@@ -83,6 +108,7 @@ class HttpService(PlainActivity):
                 connection_limit=CONNECTIONS_MAX,
                 max_request_body_size=self._body_bytes_max,
                 channel_timeout=60,
+                asyncore_use_poll=True,  # select() refuses descriptors above 1023
                 ident=None,
                 clear_untrusted_proxy_headers=True,
             )

@@ -43,6 +43,8 @@ class Worker:
     publishes: tuple[str, ...] = ()
     equations: tuple[str, ...] = ()
     """Lines of the run report that account for this worker; one without a line fails `make check`."""
+    observes: bool = False
+    """It only looks: reads no topic, publishes nothing, keeps no table. So no record can be lost in it, and it has no line."""
 
 
 @dataclass(frozen=True)
@@ -68,6 +70,8 @@ class WorkerContext:
     log: Logger
     stop: StopRequest
     environment: dict[str, str] = field(default_factory=dict)
+    look_at_platform: Callable[[], dict[str, Any]] | None = None
+    """What `platform status --json` says now, from the same function; for those who show it. None in a worker on its own."""
 
     @cached_property
     def store(self) -> EvidenceStore:

@@ -16,6 +16,8 @@ _FURTHER_SECRETS: Final = {
     "objectstore": ("access_key", "secret_key", "writer_access_key", "writer_secret_key"),
     "gate": ("producer_key", "client_key"),
     "webhook": ("signing_key",),
+    "console": ("token",),
+    "alerts": ("signing_key",),
 }
 
 

@@ -19,11 +19,23 @@ from fraud_daemons.status.picture import (
     ServicePicture,
     draw_picture,
 )
-from fraud_daemons.supervision.client import Snapshot, SupervisedProcess
+from fraud_daemons.supervision.client import Snapshot, SupervisedProcess, SupervisorAbsent, SupervisorClient
 from fraud_daemons.supervision.deployment import POSTGRES, Deployment
 from fraud_daemons.supervision.substrate.doors import loopback_door, postgres_door
 
 STARTING_SECONDS_MAX = 10.0
+
+
+def look(deployment: Deployment, *, clock: Clock) -> tuple[PlatformPicture, bool]:
+    """The picture now, and whether a supervisor runs: what `platform status` and the console both show.
+
+    Raises SupervisorSilent when one runs and gives no answer.
+    """
+    try:
+        snapshot = SupervisorClient(deployment.profile.socket_path).snapshot()
+    except SupervisorAbsent:
+        return draw(deployment, None, clock=clock), False
+    return draw(deployment, snapshot, clock=clock), True
 
 
 def draw(deployment: Deployment, snapshot: Snapshot | None, *, clock: Clock) -> PlatformPicture:

@@ -207,5 +207,10 @@ def test_every_worker_has_a_line_in_the_run_report() -> None:
     for pack in load_packs(ROOT):
         for name in pack.workers:
             worker = load_worker(pack.name, name)
+            if worker.observes:
+                does = (*worker.consumes, *worker.publishes, *worker.equations)
+                assert not does, f"{name}: does more than observe"
+                assert not list((PACKAGE / "postgres_runtime" / "migrations").glob(f"{worker.schema}/*.sql")), name
+                continue
             assert worker.equations, f"{name}: WORKER.equations names no line of the run report"
             assert set(worker.equations) <= known, f"{name}: {set(worker.equations) - known} are no lines of the report"

@@ -10,6 +10,7 @@ from fraud_daemons.config.ports import (
     SETTING_OF,
     choose_ports,
     chosen_port,
+    fixed_port,
     is_free,
     port_holder,
     read_ports,
@@ -75,15 +76,14 @@ def _store_ports(profile: Profile) -> dict[str, int]:
 
 def _ports_to_choose(deployment: Deployment) -> list[str]:
     store = objectstore.PORT_NAMES if OBJECTSTORE in deployment.services else ()
-    wanted = [*store, "gate_port"]
-    return [name for name in wanted if name not in SETTING_OF or not deployment.profile.get(SETTING_OF[name])]
+    return [name for name in (*store, "gate_port", "console_port") if not fixed_port(deployment.profile, name)]
 
 
 def check_fixed_ports(deployment: Deployment) -> None:
     """Raises ConfigurationError for every port of the profile that somebody else holds."""
     profile, problems = deployment.profile, []
     for name, setting in SETTING_OF.items():
-        port = int(profile.get(setting))
+        port = fixed_port(profile, name)
         if name == "objectstore_port" and OBJECTSTORE not in deployment.services:
             continue
         host = profile.get("gate.host") if name == "gate_port" else "127.0.0.1"

@@ -72,6 +72,8 @@ class Intake:
         self._clock = clock
         self._currency = currency
         self._runs: set[str] = set()
+        self.answered: Counter[str] = Counter()
+        """Events answered since the process began, by answer: for metrics. The truth is in the tables."""
 
     def admit(self, items: Sequence[Item], principal: Principal) -> list[Answer]:
         """Judge, dedupe, admit and append; one answer per item, in order.
@@ -93,10 +95,17 @@ class Intake:
         for _ in range(ATTEMPTS_MAX):
             try:
                 with self._database.scope() as connection:
-                    return self._write(connection, candidates, decide, principal, at=self._clock.now())
+                    admitted = self._write(connection, candidates, decide, principal, at=self._clock.now())
             except _Overtaken:
                 continue
+            self._count(admitted.settled)
+            return admitted
         raise OverloadFault("the same events come in over several connections at once", reason="gate: overtaken")
+
+    def _count(self, settled: Settled) -> None:
+        self.answered.update(
+            admitted=len(settled.fresh), duplicate=len(settled.repeats), quarantined=len(settled.refusals)
+        )
 
     def _write(
         self,

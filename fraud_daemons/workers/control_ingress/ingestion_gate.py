@@ -83,6 +83,7 @@ def build(context: WorkerContext) -> list[Activity]:
         threads=get("gate.threads"),
         body_bytes_max=get("gate.body_bytes_max"),
         health_path="/healthz",
+        detail=lambda: {"events_answered": dict(intake.answered)},
     )
     return [
         service,
