@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import select
 import signal
+import weakref
 from collections.abc import Sequence
 from types import FrameType
 
@@ -17,9 +18,8 @@ class StopRequest:
 
     def __init__(self) -> None:
         self.requested = False
-        self._read, self._write = os.pipe()
-        os.set_blocking(self._read, False)
-        os.set_blocking(self._write, False)
+        self._bell = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
+        weakref.finalize(self, os.close, self._bell)
 
     def listen(self) -> None:
         """Take SIGTERM and SIGINT; main thread only."""
@@ -34,23 +34,24 @@ class StopRequest:
     def wake(self) -> None:
         """End a rest early."""
         try:
-            os.write(self._write, b"w")
-        except (BlockingIOError, OSError):  # a full pipe wakes as well
+            os.eventfd_write(self._bell, 1)
+        except OSError:  # a bell that rings already wakes as well
             pass
 
     def rest(self, seconds: float, files: Sequence[int] = ()) -> bool:
         """Wait until `seconds` have passed, one of `files` is readable, or somebody wakes us; True when woken."""
         if self.requested or seconds <= 0:
             return False
+        poll = select.poll()  # select() refuses descriptors above 1023, and a rest that fails at once is a busy loop
+        for file in (self._bell, *files):
+            if file >= 0:  # closed under us: its owner will notice in the next step
+                poll.register(file, select.POLLIN)
+        ready = poll.poll(seconds * 1000)
         try:
-            readable, _, _ = select.select([self._read, *files], [], [], seconds)
-        except (OSError, ValueError):  # a connection closed under us: its owner will notice in the next step
-            return True
-        try:
-            os.read(self._read, 4096)
+            os.eventfd_read(self._bell)
         except BlockingIOError:
             pass
-        return bool(readable)
+        return bool(ready)
 
     def _handle(self, _number: int, _frame: FrameType | None) -> None:
         self.request()

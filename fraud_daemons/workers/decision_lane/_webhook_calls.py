@@ -20,6 +20,7 @@ import queue
 import re
 import socket
 import threading
+import weakref
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import Enum
@@ -115,9 +116,8 @@ class Callers:
         self._calls: queue.SimpleQueue[Call | None] = queue.SimpleQueue()
         self._answers: queue.SimpleQueue[Answer] = queue.SimpleQueue()
         self._threads: list[threading.Thread] = []
-        self._woken, self._wake = os.pipe()
-        os.set_blocking(self._woken, False)
-        os.set_blocking(self._wake, False)
+        self._bell = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
+        weakref.finalize(self, os.close, self._bell)
 
     def hand_over(self, call: Call) -> None:
         """Make this call as soon as a thread is free."""
@@ -132,7 +132,7 @@ class Callers:
     def answers(self, *, wait_seconds: float = 0.0) -> list[Answer]:
         """What has come back; waits up to `wait_seconds` for the first."""
         with contextlib.suppress(BlockingIOError):
-            os.read(self._woken, 4096)  # before the queue: what comes between the two wakes us again
+            os.eventfd_read(self._bell)  # before the queue: what comes between the two wakes us again
         found: list[Answer] = []
         if wait_seconds > 0:
             with contextlib.suppress(queue.Empty):
@@ -143,7 +143,7 @@ class Callers:
 
     def wake_file(self) -> int:
         """Readable when an answer has come."""
-        return self._woken
+        return self._bell
 
     def close(self) -> None:
         """Let the threads end after the call in hand; they are daemons, so none holds the process."""
@@ -153,8 +153,8 @@ class Callers:
     def _serve(self) -> None:
         while (call := self._calls.get()) is not None:
             self._answers.put(self._make(call))
-            with contextlib.suppress(BlockingIOError, OSError):  # a full pipe wakes as well
-                os.write(self._wake, b"a")
+            with contextlib.suppress(OSError):  # a bell that rings already wakes as well
+                os.eventfd_write(self._bell, 1)
 
     def _make(self, call: Call) -> Answer:
         kind = http.client.HTTPSConnection if self._receiver.secure else http.client.HTTPConnection
