@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import threading
+import weakref
 from collections import deque
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
@@ -37,9 +38,8 @@ class Board:
         self._pages = 0
         self._asked_at = float("-inf")
         self._closed = False
-        self._woken, self._wake = os.pipe()
-        os.set_blocking(self._woken, False)
-        os.set_blocking(self._wake, False)
+        self._bell = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
+        weakref.finalize(self, os.close, self._bell)
 
     # --- the loop's side
     @property
@@ -54,12 +54,12 @@ class Board:
 
     def wake_file(self) -> int:
         """Readable when somebody came to look."""
-        return self._woken
+        return self._bell
 
     def slept(self) -> None:
         """The loop has come round: the wake-up has done its work."""
         with suppress(BlockingIOError):
-            os.read(self._woken, 4096)
+            os.eventfd_read(self._bell)
 
     def put(self, **parts: Any) -> None:
         """Replace parts of the picture; shown with the next `show`."""
@@ -97,7 +97,7 @@ class Board:
         with self._changed:
             admitted = self._pages < pages_max and not self._closed
             self._pages += admitted
-        self._ask()
+        self.ask()
         try:
             yield admitted
         finally:
@@ -106,7 +106,7 @@ class Board:
 
     def fresh(self, *, age_seconds_max: float, wait_seconds: float) -> bytes:
         """The picture, drawn anew when it is older than `age_seconds_max`; the old one when nobody draws in time."""
-        self._ask()
+        self.ask()
         with self._changed:
             self._changed.wait_for(
                 lambda: self._closed or self._clock.monotonic() - self._drawn_at <= age_seconds_max, wait_seconds
@@ -125,7 +125,8 @@ class Board:
     def closed(self) -> bool:
         return self._closed
 
-    def _ask(self) -> None:
+    def ask(self) -> None:
+        """Somebody looks: keep the picture up for a while."""
         self._asked_at = self._clock.monotonic()
-        with suppress(BlockingIOError, OSError):  # a full pipe wakes as well
-            os.write(self._wake, b"p")
+        with suppress(OSError):  # a bell that rings already wakes as well
+            os.eventfd_write(self._bell, 1)

@@ -35,7 +35,7 @@ class StatusWatch(PlainActivity):
     name = "status"
 
     def __init__(self, board: Board, look: Look, *, run_dir: Path, clock: Clock, tell: Tell | None) -> None:
-        self._board = board
+        self.board = board
         self._look = look
         self._beats = run_dir / "beats"
         self._timeline = Timeline(run_dir / "events.ndjson")
@@ -46,14 +46,14 @@ class StatusWatch(PlainActivity):
         self._changes: deque[dict[str, Any]] = deque(maxlen=CHANGES_KEPT_MAX)
 
     def step(self) -> Outcome:
-        self._board.slept()
-        watched = self._board.asked_lately
+        self.board.slept()
+        watched = self.board.asked_lately
         if not watched and self._tell is None:
             return Outcome(rest_seconds=REST_SECONDS)
         try:
             status = self._look()
         except TransientFault as fault:
-            self._board.put(status_problem=fault.reason)
+            self.board.put(status_problem=fault.reason)
             self._show()
             raise
         if self._tell is not None:
@@ -63,22 +63,22 @@ class StatusWatch(PlainActivity):
         beats = self._counters(status)
         self._note_changes(status, beats)
         timeline = sorted([*self._timeline.newest(), *self._changes], key=lambda record: str(record["at"]))
-        self._board.put(status=status, status_problem=None, beats=beats, timeline=timeline)
+        self.board.put(status=status, status_problem=None, beats=beats, timeline=timeline)
         self._show()
         return Outcome(rest_seconds=LOOK_SECONDS)
 
     def wake_files(self) -> list[int]:
-        return [self._board.wake_file()]
+        return [self.board.wake_file()]
 
     def close(self) -> None:
-        self._board.close()
+        self.board.close()
 
     def _show(self) -> None:
         now = iso(self._clock.now())
-        rates = self._board.parts.get("flow", {}).get("rates", {})
-        waiting = sum(records for _, _, records in self._board.parts.get("flow", {}).get("lags", ()))
-        self._board.put(at=now)
-        self._board.show(
+        rates = self.board.parts.get("flow", {}).get("rates", {})
+        waiting = sum(records for _, _, records in self.board.parts.get("flow", {}).get("lags", ()))
+        self.board.put(at=now)
+        self.board.show(
             [round(self._clock.now().timestamp(), 1), rates.get("traffic"), rates.get("decisions"), waiting]
         )
 
