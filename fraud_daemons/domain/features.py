@@ -193,6 +193,10 @@ class EntityWindow:
     def __len__(self) -> int:
         return len(self._times)
 
+    def labelled(self) -> int:
+        """How many of its transactions have labels."""
+        return 0 if self.frauds is None else len(self.frauds)
+
     def first_time(self) -> int | None:
         """When the oldest retained row occurred."""
         return self._times[0] if self._times else None

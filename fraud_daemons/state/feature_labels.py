@@ -75,6 +75,15 @@ def place(connection: Connection, flows: Sequence[FlowPlace]) -> Labelled:
     return _grouped(execute_sized(connection.cursor(), load(_SQL, "feature_labels_place.sql"), columns(flows)))
 
 
+def waiting(connection: Connection, runs: Iterable[str], *, limit: int) -> set[FlowKey]:
+    """Up to `limit` flows of these runs that labels wait for."""
+    rows = connection.execute(
+        "select platform_run_id, flow_id from ofp.labels where platform_run_id = any(%s) and state = 'WAITING' limit %s",
+        (list(runs), limit),
+    )
+    return set(rows.fetchall())
+
+
 def of_flows(connection: Connection, flows: Iterable[FlowKey]) -> Labelled:
     """All counted labels of these flows."""
     wanted = columns(list(flows))
@@ -82,7 +91,7 @@ def of_flows(connection: Connection, flows: Iterable[FlowKey]) -> Labelled:
         return {}
     return _grouped(
         connection.execute(
-            f"select {_LABELLED} from unnest(%s::text[], %s::text[]) as w(platform_run_id, flow_id)"
+            f"select {_LABELLED} from unnest(%b::text[], %b::text[]) as w(platform_run_id, flow_id)"
             " join ofp.labels l using (platform_run_id, flow_id) where l.state = 'APPLIED'",
             wanted,
         )
@@ -96,7 +105,7 @@ def of_entities(connection: Connection, since: Mapping[EntityKey, int]) -> Label
     return _grouped(
         execute_sized(
             connection.cursor(),
-            f"select {_LABELLED} from unnest(%s::text[], %s::text[], %s::bigint[])"
+            f"select {_LABELLED} from unnest(%b::text[], %b::text[], %b::bigint[])"
             " as w(platform_run_id, entity, since) join ofp.labels l on l.platform_run_id = w.platform_run_id"
             " and l.entity = w.entity and l.occurred_at_microseconds >= w.since where l.state = 'APPLIED'",
             columns([(*entity, time) for entity, time in since.items()]),

@@ -33,6 +33,7 @@ from tests.line import RUN, Line
 
 pytestmark = [
     pytest.mark.slow,
+    pytest.mark.timeout(3600),
     pytest.mark.skipif(not ORACLE.exists(), reason="the Handbook's files are not beside the project (../shared/data)"),
 ]
 

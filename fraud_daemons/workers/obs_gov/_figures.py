@@ -54,8 +54,10 @@ TERMS: Final = (
     (
         "labels_behind_the_last_flow",
         "OFP_PROJECTION_DSN",
-        f"from ofp.labels join ofp.runs using (platform_run_id) {_OF_RUN} and state = 'APPLIED' and source <> 'HUMAN'"
-        " and observed_microseconds > newest_microseconds",
+        (
+            f"from ofp.labels join ofp.runs using (platform_run_id) {_OF_RUN} and state = 'APPLIED'"
+            " and source <> 'HUMAN' and observed_microseconds > newest_microseconds"
+        ),
     ),
     (
         "bound_partial_or_missing",

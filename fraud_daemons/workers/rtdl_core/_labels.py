@@ -26,6 +26,8 @@ from fraud_daemons.workers.rtdl_core._windows import Windows
 
 LABELS: Final = "labels"
 WORLDS_REMEMBERED_MAX: Final = 1000
+AWAITED_MAX: Final = 1000
+"""So many flows that labels wait for are looked at here; of more the database is asked which of a batch they are."""
 _NEVER: Final = -(2**62)
 _FOR_EVER: Final = 2**62
 
@@ -71,6 +73,10 @@ class Labels:
 
     def place(self, flows: Sequence[FlowPlace], unit: UnitOfWork) -> dict[FlowKey, list[Change]]:
         """Labels that came before their flow: what they say about these new flows, to be told as each is taken in."""
+        runs = {flow.platform_run_id for flow in flows}
+        awaited = store.waiting(unit.connection, runs, limit=AWAITED_MAX)
+        if len(awaited) < AWAITED_MAX:  # they are all of them: most batches then have nothing to place
+            flows = [flow for flow in flows if (flow.platform_run_id, flow.flow_id) in awaited]
         return {
             (place.platform_run_id, place.flow_id): changes_of(labels)
             for place, labels in store.place(unit.connection, flows).items()

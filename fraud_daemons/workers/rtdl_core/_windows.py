@@ -66,9 +66,10 @@ class Windows:
     def prune(self, entity: EntityKey, horizon: int) -> bool:
         """Forget rows of an entity at or before `horizon`; True when some went."""
         window = self._windows[entity]
-        before = _size(window)
+        before = window.labelled()
         gone = window.prune(horizon)
-        self.entries -= before - _size(window)
+        if gone:
+            self.entries -= gone + before - window.labelled()
         return gone > 0
 
     def shrink(self) -> None:
@@ -85,4 +86,4 @@ class Windows:
 
 def _size(window: EntityWindow) -> int:
     """The rows a window holds; an empty one takes memory too."""
-    return len(window) + 1 + (len(window.frauds) if window.frauds is not None else 0)
+    return len(window) + 1 + window.labelled()

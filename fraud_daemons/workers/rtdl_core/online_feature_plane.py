@@ -112,10 +112,11 @@ class FeaturePlane:
                 continue
             try:
                 body = orjson.loads(record.body)
-                if self._labels.must_wait(body, microseconds(body["occurred_at"]), unit):
+                time = microseconds(body["occurred_at"])
+                if self._labels.must_wait(body, time, unit):
                     unit.hold(record)
                 else:
-                    bounds.append(_bound(record, body))
+                    bounds.append(_bound(record, body, time))
             except (ValueError, KeyError, TypeError) as error:
                 unit.dead_letter(record, reason="breaks its contract", detail=f"{type(error).__name__}: {error}")
         return bounds
@@ -225,12 +226,12 @@ class _Tally:
         }
 
 
-def _bound(record: Record, body: dict[str, Any]) -> _Bound:
+def _bound(record: Record, body: dict[str, Any], time: int) -> _Bound:
     run: str = body["platform_run_id"]
     amount, seq = body["traffic"]["amount_minor"], body["source_seq"]
     if not isinstance(amount, int) or not isinstance(seq, int):
         raise TypeError(f"amount_minor {amount!r} and source_seq {seq!r} must be whole numbers")
-    flow_id, time = body["flow_id"], microseconds(body["occurred_at"])
+    flow_id = body["flow_id"]
     card, terminal = store.card_entity(body["card_token"]), terminal_key(body)
     key = store.flow_key(flow_id)
     return _Bound(
