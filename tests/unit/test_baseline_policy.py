@@ -49,6 +49,10 @@ CASES: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
     "card_burst": (featured_record(BURST), featured_record({**BURST, "card_count_30d": 19})),
     "terminal_rush": (featured_record(RUSH), featured_record({**RUSH, "terminal_count_1d": 6})),
     "terminal_dearer": (amount(10000, DEARER), amount(9999, DEARER)),
+    "terminal_known_for_fraud": (
+        featured_record({"terminal_fraud_share_7d": 0.5}),
+        featured_record({"terminal_fraud_share_7d": 0.4}),
+    ),
     "context_missing": (bound_record(context_status="MISSING"), bound_record(context_status="COMPLETE")),
     "context_partial": (bound_record(context_status="PARTIAL"), bound_record(context_status="COMPLETE")),
     "night_card_absent": (
