@@ -265,6 +265,19 @@ def _comparator(op: str) -> Callable[[Any, Any], bool]:
     return _ORDERING.get(op) or _EQUALITY[op]
 
 
+def allowed_values(leaf: Mapping[str, Any], lists: Mapping[str, frozenset[str]]) -> frozenset[Any] | None:
+    """The only values with which a checked `==` or `in` holds; None for any other comparison."""
+    if leaf["op"] not in ("==", "in"):
+        return None
+    operand = _operand(leaf, lists)
+    return operand if leaf["op"] == "in" else frozenset({operand})
+
+
+def satisfied_by(leaf: Mapping[str, Any], lists: Mapping[str, frozenset[str]], value: Any) -> bool:
+    """Whether a checked comparison holds for one value of its field, or of its ratio."""
+    return leaf["op"] == "present" or _comparator(leaf["op"])(value, _operand(leaf, lists))
+
+
 # --- conditions that contradict themselves
 
 

@@ -191,6 +191,15 @@ def body_of(connection: Connection, decision_id: str) -> bytes | None:
     return None if row is None else bytes(row[0])
 
 
+def made_from(bus: Connection, topic: str, partition: int, position: int) -> bytes | None:
+    """The bytes of the record a decision was made from; None when the bus was trimmed. `bus` = to EVENT_BUS_DSN."""
+    row = bus.execute(
+        'select body from bus.log where topic = %s and "partition" = %s and "position" = %s',
+        (topic, partition, position),
+    ).fetchone()
+    return None if row is None else bytes(row[0])
+
+
 def listing(
     connection: Connection,
     *,
