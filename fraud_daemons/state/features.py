@@ -222,6 +222,23 @@ def prune(connection: Connection, horizons: Mapping[EntityKey, int]) -> None:
         )
 
 
+EXPIRED_ROWS_MAX: Final = 10_000
+"""Rows that go in one look at idle entities: far below the statement timeout, whatever an entity holds."""
+
+
+def expire(connection: Connection, run: str, *, after: str, looks: int, horizon: int) -> tuple[str, list[str]]:
+    """Look at the next entities behind `after`; rows of those not seen since `horizon` go.
+
+    Returns where to look next ("" = from the beginning again), and the entities that were idle.
+    """
+    row = connection.execute(
+        load(_SQL, "features_expire.sql"),
+        {"run": run, "after": after, "looks": looks, "horizon": horizon, "rows": EXPIRED_ROWS_MAX},
+    ).fetchone()
+    last, looked, idle = row or (None, 0, [])
+    return (last if last is not None and looked == looks else ""), idle
+
+
 def known_flows(connection: Connection, flows: Sequence[FlowKey]) -> dict[FlowKey, bytes]:
     """Which of these flows were given a vector, with the hash of the record it was given for."""
     if not flows:

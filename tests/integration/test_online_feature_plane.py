@@ -17,6 +17,7 @@ from fraud_daemons.domain.features import SECOND_MICROSECONDS, EntityWindow, mic
 from fraud_daemons.domain.identity import canonical_json
 from fraud_daemons.runtime.activity import Activity
 from fraud_daemons.state import features as store
+from fraud_daemons.workers.rtdl_core import online_feature_plane
 from fraud_daemons.workers.rtdl_core.online_feature_plane import WORKER
 from tests.line import RUN, Line
 
@@ -384,6 +385,25 @@ def test_old_rows_go_by_event_time_and_no_answer_changes(one_partition: Line) ->
     assert vectors(line) == recomputed(bodies)
     ((rows,),) = line.sql("select count(*) from ofp.entity_events where entity = 'c:c'")
     assert 74 <= rows < 110  # 37 days of two a day, and at most a third more that waits to be cut
+
+
+def test_entities_not_seen_again_go_by_event_time(one_partition: Line, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Cards and terminals that were seen once leave table and memory when no window can ask for them; the others stay,
+    and one that comes back begins as if it had stayed."""
+    line = one_partition
+    monkeypatch.setattr(online_feature_plane, "LOOK_EVERY_RECORDS", 10)
+    once = [bound(n, card_token=f"once{n}", terminal_id=f"once{n}") for n in range(60)]
+    later = [bound(n, second=n * 86_400, card_token="c", terminal_id="t") for n in range(100, 200)]
+    back = bound(300, second=200 * 86_400, card_token="once7", terminal_id="t")
+    bodies = [*once, *later, back]
+    line.append("flows.bound", bodies)
+    plane = line.activities(WORKER, settings={"loop.batch_records_max": 10})
+    line.drain(plane)
+    assert vectors(line) == recomputed(bodies)
+    rows = line.sql("select entity, count(*) from ofp.entity_events group by entity order by entity")
+    assert [entity for entity, _ in rows] == ["c:c", "c:once7", "t:t"]
+    assert dict(rows)["c:once7"] == 1
+    assert len(plane[0]._handler._windows) == 3  # type: ignore[attr-defined]
 
 
 def test_a_small_cache_gives_the_same_vectors(one_partition: Line) -> None:

@@ -72,6 +72,12 @@ class Windows:
             self.entries -= gone + before - window.labelled()
         return gone > 0
 
+    def drop(self, entity: EntityKey) -> None:
+        """Forget an entity: its rows are gone."""
+        window = self._windows.pop(entity, None)
+        if window is not None:
+            self.entries -= _size(window)
+
     def shrink(self) -> None:
         """Let the least recently used go until the bound holds."""
         while self.entries > self._entries_max and self._windows:
