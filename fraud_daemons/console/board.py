@@ -20,6 +20,7 @@ from fraud_daemons.clock import Clock
 
 HISTORY_POINTS_MAX: Final = 600
 """Points of the charts: five minutes at two a second."""
+GAP_SECONDS: Final = 3.0
 WATCHED_SECONDS: Final = 20.0
 """How long after a single question (a scrape, a snapshot) the picture is kept up."""
 
@@ -69,7 +70,10 @@ class Board:
         """The picture as it is now, with the newest point of the charts, to everybody."""
         with self._changed:
             self._sequence += 1
-            self._drawn_at = self._clock.monotonic()
+            now = self._clock.monotonic()
+            if now - self._drawn_at > GAP_SECONDS and self._history:
+                self._history.append([point[0], *[None] * (len(point) - 1)])  # nobody looked: no line across it
+            self._drawn_at = now
             self._history.append(point)
             self._encoded = orjson.dumps({"sequence": self._sequence, "point": point, **self._parts})
             self._changed.notify_all()

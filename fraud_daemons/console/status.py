@@ -75,8 +75,9 @@ class StatusWatch(PlainActivity):
 
     def _show(self) -> None:
         now = iso(self._clock.now())
-        rates = self.board.parts.get("flow", {}).get("rates", {})
-        waiting = sum(records for _, _, records in self.board.parts.get("flow", {}).get("lags", ()))
+        flow = self.board.parts.get("flow") or {}
+        rates = flow.get("rates", {})
+        waiting = sum(records for _, _, records in flow["lags"]) if flow else None
         self.board.put(at=now)
         self.board.show(
             [round(self._clock.now().timestamp(), 1), rates.get("traffic"), rates.get("decisions"), waiting]

@@ -43,16 +43,20 @@ class TablesWatch(PlainActivity):
         self._flow_at = self._ledgers_at = float("-inf")
 
     def forget(self) -> None:
-        """Rates begin anew: what passed during an outage was no rate."""
+        """Rates begin anew: what passed while nobody looked, or while nobody answered, was no rate."""
         self._heads.clear()
+        self._flow_at = float("-inf")
+        self._board.put(flow=None)
 
     def step(self) -> Outcome:
         self._board.slept()
         now = self._clock.monotonic()
         if not self._board.asked_lately:
-            self._heads.clear()
+            self.forget()
             return Outcome(rest_seconds=REST_SECONDS)
         scraped_only = self._board.pages == 0
+        if not scraped_only and now - self._flow_at > SCRAPED_SECONDS / 2:
+            self.forget()  # the first page after a scraper: rates over its long pauses are not what a page shows
         if now - self._flow_at < (SCRAPED_SECONDS if scraped_only else FLOW_SECONDS) - 0.05:
             return Outcome(rest_seconds=REST_SECONDS / 4)
         try:

@@ -8,6 +8,7 @@ const STAGES = [
 ];
 const TIMELINE_SECONDS = 900;
 const EVENTS_SHOWN = 40;
+const WEIGHT = ["status", "start", "stop", "fault", "restart", "exit"];
 const POINTS_MAX = 600;
 const STALE_SECONDS = 4;
 const points = [];
@@ -57,6 +58,7 @@ function keep(parent, items, keyOf, create, update) {
   known.forEach((child) => child.remove());
 }
 
+const breakable = (name) => name.replaceAll("_", "_\u200b");
 const put = (element, text) => { if (element.textContent !== text) element.textContent = text; };
 const setTone = (element, value) => { if (element.dataset.tone !== value) element.dataset.tone = value; };
 const row = (cells) => () => make("tr", {}, ...cells.map((kind) => make("td", {class: kind})));
@@ -78,7 +80,7 @@ function drawTiles(picture, now) {
     ["posture", "Posture", posture ? posture.mode : "–", posture ? `${posture.since ? `since ${age((now - Date.parse(posture.since)) / 1000)}: ` : ""}${posture.reason}` : "", posture && postureTone(posture.mode)],
     ["rate", "Decided a second", flow && flow.rates.decisions !== undefined ? count(Math.round(flow.rates.decisions)) : "–", flow ? `${count(flow.heads.decisions)} in all` : ""],
     ["waiting", "Records waiting", count(waiting), "all stages together"],
-    ["latency", "Latency, p99", latency === null || latency === undefined ? "–" : `${count(Math.round(latency * 1000))} ms`, ledgers ? `admitted to decided, newest ${ledgers.decisions.looked_at}` : ""],
+    ["latency", "Latency, p99", latency === null || latency === undefined ? "–" : `${count(Math.round(latency * 1000))} ms`, "admitted to decided"],
     ["cases", "Open cases", ledgers ? count(ledgers.cases.OPEN) : "–", ledgers ? `${count(ledgers.cases.RESOLVED)} resolved` : ""],
     ["labels", "Labels", count(labels), ledgers ? `${count(ledgers.labels.HUMAN)} by people` : ""],
     ["report", "Last report", report ? report.verdict : "none yet", report ? ago(report.reported_at, now) : "platform report", report && (report.verdict === "PASS" ? "good" : "bad")],
@@ -107,7 +109,7 @@ function drawPacks(picture) {
         (line, worker) => {
           Object.assign(line.dataset, {worker: worker.worker, status: worker.status, restarts: worker.restarts, pid: worker.pid === null ? "" : worker.pid});
           const [dot, reason] = line.children[0].children;
-          put(dot, worker.worker);
+          put(dot, breakable(worker.worker));
           setTone(dot, tone(worker.status));
           dot.title = `${worker.status}, pid ${worker.pid}, up ${age(worker.uptime_seconds)}`;
           const why = worker.ready ? "" : `${worker.status.replace("running ", "")}${worker.reason ? `: ${worker.reason}` : ""}${worker.reason_seconds === null ? "" : `, ${age(worker.reason_seconds)}`}`;
@@ -134,7 +136,7 @@ function drawStages(picture) {
     () => make("tr", {}, make("td"), make("td"), make("td", {class: "n"}), make("td", {class: "bar"}, make("meter", {min: 0, max: 1})), make("td", {class: "n"}), make("td", {class: "n"})),
     (line, [worker, topic]) => {
       const rate = topic ? rates[topic] : undefined;
-      const values = [worker, topic || "", topic ? count(rate) : "", null, topic ? count(heads[topic]) : "", first(worker, topic) ? count(behind.get(worker) || 0) : ""];
+      const values = [breakable(worker), topic || "", topic ? count(rate) : "", null, topic ? count(heads[topic]) : "", first(worker, topic) ? count(behind.get(worker) || 0) : ""];
       values.forEach((value, i) => { if (value !== null) put(line.children[i], value); });
       [2, 5].forEach((i) => line.children[i].classList.toggle("zero", values[i] === "0" || values[i] === "–"));
       line.dataset.topic = topic || "";
@@ -162,10 +164,11 @@ function drawTimeline(picture, now) {
     if (left) drawn.push(node("text", {x: 0, y: top + lane * (i + 0.5) + 4}, pack));
   });
   [15, 10, 5, 0].forEach((minutes) => drawn.push(node("text", {x: x(now - minutes * 60000), y: height - 4, "text-anchor": minutes ? minutes === 15 ? "start" : "middle" : "end"}, minutes ? `${minutes} min ago` : "now")));
-  picture.timeline.forEach((event) => {
+  // what matters most is drawn last, and a death beside the restart that follows it at once
+  [...picture.timeline].sort((a, b) => WEIGHT.indexOf(a.kind) - WEIGHT.indexOf(b.kind)).forEach((event) => {
     const at = Date.parse(event.at), i = packs.indexOf(event.pack);
     if (i < 0 || now - at > TIMELINE_SECONDS * 1000) return;
-    const mark = node("rect", {x: x(at) - 1.5, y: top + lane * i + 3, width: 3, height: lane - 6, rx: 1, class: event.kind});
+    const mark = node("rect", {x: x(at) - (event.kind === "exit" ? 4.5 : 1.5), y: top + lane * i + 3, width: 3, height: lane - 6, rx: 1, class: event.kind});
     mark.append(node("title", {}, `${event.worker}: ${said(event)}`));
     drawn.push(mark);
   });
