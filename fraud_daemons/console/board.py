@@ -19,7 +19,7 @@ import orjson
 from fraud_daemons.clock import Clock
 
 HISTORY_POINTS_MAX: Final = 600
-"""Points of the charts: five minutes at two a second."""
+"""Points of the charts: ten minutes at one a second."""
 GAP_SECONDS: Final = 3.0
 WATCHED_SECONDS: Final = 20.0
 """How long after a single question (a scrape, a snapshot) the picture is kept up."""

@@ -1,7 +1,7 @@
 """Looks at processes, beats and the audit and draws the picture anew. Asks no database: what reports an outage must not
 depend on the thing that is away.
 
-While somebody looks, twice a second; for the hook alone once a second; when nobody cares, not at all.
+While somebody looks, once a second; for the hook alone every other second; when nobody cares, not at all.
 """
 
 from __future__ import annotations
@@ -18,8 +18,8 @@ from fraud_daemons.errors import TransientFault
 from fraud_daemons.observability.heartbeat import Heartbeat, read_heartbeat
 from fraud_daemons.runtime.activity import Outcome, PlainActivity
 
-LOOK_SECONDS: Final = 0.5
-ALERT_LOOK_SECONDS: Final = 1.0
+LOOK_SECONDS: Final = 1.0
+ALERT_LOOK_SECONDS: Final = 2.0
 REST_SECONDS: Final = 1.0
 CHANGES_KEPT_MAX: Final = 100
 RATE_WINDOW_SECONDS: Final = 2.0
