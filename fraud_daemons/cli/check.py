@@ -7,7 +7,6 @@ one probe object below `_check/` in the evidence bucket.
 from __future__ import annotations
 
 import os
-import shutil
 from collections.abc import Callable, Iterator
 
 import click
@@ -18,9 +17,8 @@ from fraud_daemons.cli.options import Invocation, invocation
 from fraud_daemons.config.packs import load_packs
 from fraud_daemons.config.secrets_file import read_secrets
 from fraud_daemons.errors import ConfigurationError, ExitCode, PlatformError
+from fraud_daemons.observability.disk import disk_use, size_text
 from fraud_daemons.supervision.deployment import Deployment
-
-FREE_BYTES_MIN = 1 << 30
 
 
 @click.command()
@@ -84,10 +82,10 @@ def _paths(deployment: Deployment) -> Iterator[Finding]:
     existing = next(path for path in (folder, *folder.parents) if path.exists())
     writable = os.access(existing, os.W_OK | os.X_OK)
     yield judged(f"run directory {folder}", None if writable else f"{existing} cannot be written; set profile.run_dir")
-    free = shutil.disk_usage(existing).free
-    enough = free >= FREE_BYTES_MIN
+    use, wanted = disk_use(folder), deployment.profile.get("disk.free_bytes_min")
+    enough = use.free_bytes >= wanted
     yield judged(
-        "disk space", None if enough else f"{free >> 20} MiB free at {existing}, {FREE_BYTES_MIN >> 20} MiB wanted"
+        "disk space", None if enough else f"{size_text(use.free_bytes)} free at {use.path}, {size_text(wanted)} wanted"
     )
     if folder.exists() and folder.stat().st_mode & 0o066:
         yield wrong("run directory is private", f"others may read {folder}; run: chmod 700 {folder}")

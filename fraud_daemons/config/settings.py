@@ -114,6 +114,8 @@ SETTINGS: tuple[Setting, ...] = (
     Setting("decision", "policy", str, "baseline"),
     Setting("decision", "posture_pin", str, "", one_of("", *RUNGS)),
     Setting("decision", "currency", str, "USD", currency),
+    # --- environment conformance: between two rounds of checks
+    Setting("conformance", "interval_seconds", float, 10.0, between(0.1, 3600)),
     # --- degrade ladder: which rung each signal asks for, and for how long it must be bad first
     Setting("ladder", "interval_seconds", float, 0.25, between(0.05, 2)),
     Setting("ladder", "quiet_seconds", float, 10.0, between(0.5, 3600)),
@@ -135,6 +137,8 @@ SETTINGS: tuple[Setting, ...] = (
     Setting("alerts", "hook_url", str, ""),
     Setting("alerts", "hook_after_seconds", float, 30.0, between(0, 86400)),
     Setting("alerts", "hook_timeout_seconds", float, 3.0, between(0.1, 30)),
+    # --- disk guard: below this the gate answers 503; 0 = no guard
+    Setting("disk", "free_bytes_min", int, 1 << 30, between(0, 1 << 62)),
     # --- logs
     Setting("logs", "level", str, "info", one_of("debug", "info", "warning", "error")),
     Setting("logs", "file_bytes_max", int, 20 * 1024 * 1024, between(65536, 2**31)),

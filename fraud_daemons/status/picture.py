@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from fraud_daemons.errors import ExitCode
+from fraud_daemons.observability.disk import DiskUse
 from fraud_daemons.observability.heartbeat import Heartbeat, read_heartbeat
 from fraud_daemons.observability.process_identity import identity_of
 
@@ -20,6 +21,8 @@ READY, STARTING, WAITING = "running ready", "running starting", "running waiting
 FAILING, STOPPED, HELD = "running failing", "stopped", "held"
 WORST_LAST: Final = (READY, STARTING, WAITING, FAILING, STOPPED, HELD)
 
+DISK_REASON: Final = "disk: "
+"""How the gate's reason begins while the disk guard has shut it."""
 FIRST_BEAT_SECONDS_MAX: Final = 20.0  # sixteen interpreters starting at once on two cores need several
 
 
@@ -79,6 +82,17 @@ class ServicePicture:
 
 
 @dataclass(frozen=True)
+class DiskPicture:
+    """Room on the file system of the run directory, and whether the gate is shut for want of it."""
+
+    path: str
+    free_bytes: int
+    total_bytes: int
+    guard_free_bytes: int
+    guarded: bool
+
+
+@dataclass(frozen=True)
 class PlatformPicture:
     """The whole platform; `verdict` is the worst status in it."""
 
@@ -87,6 +101,8 @@ class PlatformPicture:
     verdict: str
     packs: tuple[PackPicture, ...]
     substrate: tuple[ServicePicture, ...]
+    disk: DiskPicture | None = None
+    """None when the file system gives no answer."""
 
     def to_json(self) -> dict[str, Any]:
         """The object of `platform status --json`."""
@@ -107,6 +123,8 @@ def draw_picture(
     beats: Path,
     beat_age_seconds_max: float,
     now_monotonic: float,
+    disk: DiskUse | None = None,
+    disk_free_bytes_min: int = 0,
 ) -> PlatformPicture:
     """Put together process states and the heartbeats in `beats`, for `packs` (pack -> workers) in their order."""
     by_name = {process.name: process for process in processes}
@@ -126,6 +144,7 @@ def draw_picture(
         verdict=worst([pack.status for pack in pictures] + [service.status for service in services]),
         packs=tuple(pictures),
         substrate=tuple(services),
+        disk=judge_disk(disk, disk_free_bytes_min, [worker for pack in pictures for worker in pack.workers]),
     )
 
 
@@ -155,6 +174,17 @@ def judge_worker(
         dead_letters=own.dead_letters if own else 0,
         reason_seconds=round(reason_seconds, 1) if reason_seconds is not None else None,
     )
+
+
+def judge_disk(use: DiskUse | None, free_bytes_min: int, workers: Sequence[WorkerPicture]) -> DiskPicture | None:
+    """The room on the disk; guarded below the minimum, and for as long as a worker waits for more."""
+    if use is None:
+        return None
+    shut = any(
+        worker.reason and worker.reason.startswith(DISK_REASON) for worker in workers
+    )  # it opens with a tenth more
+    guarded = shut or use.free_bytes < free_bytes_min
+    return DiskPicture(use.path, use.free_bytes, use.total_bytes, free_bytes_min, guarded)
 
 
 def worst(statuses: Sequence[str]) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from typing import Final
 
+from fraud_daemons.observability.disk import size_text
 from fraud_daemons.status.picture import (
     FAILING,
     HELD,
@@ -12,6 +13,7 @@ from fraud_daemons.status.picture import (
     STARTING,
     STOPPED,
     WAITING,
+    DiskPicture,
     PackPicture,
     PlatformPicture,
     WorkerPicture,
@@ -43,6 +45,8 @@ def render(picture: PlatformPicture, *, workers: bool = False, paint: Paint = pl
         if workers:
             rows += [_worker_row(worker, paint) for worker in pack.workers]
     lines += _aligned(rows)
+    if picture.disk:
+        lines.append(f"  {_disk_text(picture.disk, paint)}")
     causes = list(_causes(picture.workers))
     if causes:
         lines += ["", *(f"  {paint(mark, status)} {text}" for status, mark, text in causes)]
@@ -52,6 +56,13 @@ def render(picture: PlatformPicture, *, workers: bool = False, paint: Paint = pl
 def _headline(picture: PlatformPicture, paint: Paint) -> str:
     run = picture.platform_run_id or "no run yet"
     return f"{picture.profile}  {paint(picture.verdict, picture.verdict)}  {run}"
+
+
+def _disk_text(disk: DiskPicture, paint: Paint) -> str:
+    room = f"{size_text(disk.free_bytes)} free of {size_text(disk.total_bytes)}"
+    if disk.guarded:
+        return f"disk  {paint(room, WAITING)}: the gate is shut below {size_text(disk.guard_free_bytes)} ({disk.path})"
+    return f"disk  {room}"
 
 
 Cell = tuple[str, str]  # text as it is counted, text as it is shown

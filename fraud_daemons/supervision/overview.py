@@ -7,6 +7,7 @@ from pathlib import Path
 from fraud_daemons.clock import Clock
 from fraud_daemons.config.ports import chosen_port
 from fraud_daemons.observability.current_run import read_current_run
+from fraud_daemons.observability.disk import DiskUse, disk_use
 from fraud_daemons.status.picture import (
     FAILING,
     HELD,
@@ -52,7 +53,16 @@ def draw(deployment: Deployment, snapshot: Snapshot | None, *, clock: Clock) -> 
         beats=deployment.run_dir / "beats",
         beat_age_seconds_max=deployment.profile.get("loop.beat_age_seconds_max"),
         now_monotonic=clock.monotonic(),
+        disk=_disk(deployment.run_dir),
+        disk_free_bytes_min=deployment.profile.get("disk.free_bytes_min"),
     )
+
+
+def _disk(run_dir: Path) -> DiskUse | None:
+    try:
+        return disk_use(run_dir)
+    except OSError:  # status must answer on a machine whose disk does not
+        return None
 
 
 def process_state(process: SupervisedProcess) -> ProcessState:

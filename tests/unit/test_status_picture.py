@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from fraud_daemons.clock import ManualClock
+from fraud_daemons.observability.disk import DiskUse
 from fraud_daemons.observability.heartbeat import Heartbeat, HeartbeatFile, WorkerState
 from fraud_daemons.observability.process_identity import ProcessIdentity, identity_of
 from fraud_daemons.status.picture import (
@@ -21,6 +22,7 @@ from fraud_daemons.status.picture import (
     ServicePicture,
     age_text,
     draw_picture,
+    judge_disk,
     judge_worker,
     narrowed,
     worst,
@@ -215,6 +217,26 @@ def test_a_narrowed_picture_has_its_own_verdict(tmp_path: Path) -> None:
     assert picture.verdict == "running failing"
     assert narrowed(picture, ["core"]).verdict == "running ready"
     assert [w.worker for w in narrowed(picture, ["beta"]).workers] == ["beta"]
+
+
+@pytest.mark.parametrize(
+    ("free", "reason", "guarded"),
+    [(5 << 30, None, False), (1 << 29, None, True), (1100 << 20, "disk: 1 GiB free, 1.1 GiB wanted", True)],
+)
+def test_the_room_on_the_disk(tmp_path: Path, free: int, reason: str | None, guarded: bool) -> None:
+    """In the object and on a line of its own; guarded below the minimum, and while a worker still waits for more."""
+    state: tuple[WorkerState, str | None] = ("waiting", reason) if reason else ("ready", None)
+    drawn = _platform(tmp_path, {"alpha": state, "beta": ("ready", None), "gamma": ("ready", None)})
+    workers = [worker for pack in drawn.packs for worker in pack.workers]
+    picture = replace(drawn, disk=judge_disk(DiskUse("/data", free, 10 << 30), 1 << 30, workers))
+    assert picture.to_json()["disk"] == {
+        "path": "/data", "free_bytes": free, "total_bytes": 10 << 30, "guard_free_bytes": 1 << 30, "guarded": guarded,
+    }  # fmt: skip
+    [line] = [line for line in render(picture).splitlines() if line.startswith("  disk  ")]
+    assert "free of 10 GiB" in line
+    assert ("the gate is shut below 1 GiB (/data)" in line) is guarded
+    assert drawn.disk is None
+    assert "  disk  " not in render(drawn)
 
 
 def test_ages_in_words() -> None:

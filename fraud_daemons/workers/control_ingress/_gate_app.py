@@ -1,6 +1,7 @@
 """The gate's routes as a WSGI application: finds the route, keeps order and turns faults into JSON answers.
 
     database away, or the answer to COMMIT lost   503 + Retry-After
+    too little room on the disk                   503 + Retry-After
     too much at once, evidence too far behind     429 + Retry-After
     draining                                      503 + Retry-After
     a whole request that is wrong                 400, 401, 403, 404, 405, 409, 413, 422

@@ -1,4 +1,7 @@
-"""Back-pressure: when evidence is too far behind, or too many requests queue, the gate says 429 before it does anything."""
+"""Back-pressure: when evidence is too far behind, or too many requests queue, the gate says 429 before it does anything.
+
+Too little room on the disk is asked here too, first, and is a 503: see `_gate_disk`.
+"""
 
 from __future__ import annotations
 
@@ -8,6 +11,7 @@ from collections.abc import Callable, Sequence
 from fraud_daemons.clock import Clock
 from fraud_daemons.runtime.database import Database
 from fraud_daemons.state import admissions
+from fraud_daemons.workers.control_ingress._gate_disk import DiskGuard
 from fraud_daemons.workers.control_ingress._gate_http import busy
 
 UNSEALED_RECORDS_MAX = 500_000
@@ -28,6 +32,7 @@ class Pressure:
         self,
         database: Database,
         clock: Clock,
+        disk: DiskGuard,
         *,
         sealers: Sequence[tuple[str, Sequence[str]]],
         queued: Callable[[], int],
@@ -35,6 +40,7 @@ class Pressure:
     ) -> None:
         self._database = database
         self._clock = clock
+        self._disk = disk
         self._sealers = sealers
         self._queued = queued
         self._unsealed_max = unsealed_records_max
@@ -43,7 +49,8 @@ class Pressure:
         self._unsealed = 0
 
     def check(self) -> None:
-        """Raises Refused (429) under pressure, TransientFault when the database is away."""
+        """Raises Refused (429 under pressure, 503 for want of disk), TransientFault when the database is away."""
+        self._disk.check()
         queued = self._queued()
         if queued > QUEUED_REQUESTS_MAX:
             raise busy("queue", f"{queued} requests wait for a thread", retry_after_seconds=1)

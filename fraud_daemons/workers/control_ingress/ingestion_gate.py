@@ -14,6 +14,7 @@ from __future__ import annotations
 
 from fraud_daemons.config.dsns import PLATFORM_DSN
 from fraud_daemons.errors import ConfigurationError
+from fraud_daemons.observability.disk import disk_use
 from fraud_daemons.runtime.activity import Activity
 from fraud_daemons.runtime.database import Database
 from fraud_daemons.runtime.sealing import rendered
@@ -21,6 +22,7 @@ from fraud_daemons.runtime.service import HttpService
 from fraud_daemons.runtime.worker import Worker, WorkerContext
 from fraud_daemons.workers.control_ingress._gate_app import GateApp
 from fraud_daemons.workers.control_ingress._gate_decisions import Decisions
+from fraud_daemons.workers.control_ingress._gate_disk import DiskGuard, DiskWatch
 from fraud_daemons.workers.control_ingress._gate_evidence import (
     QUARANTINE,
     QUARANTINE_FAMILY,
@@ -46,7 +48,7 @@ THREADS_KEPT_FREE = 2
 
 
 def build(context: WorkerContext) -> list[Activity]:
-    """The service and its two sealers."""
+    """The service, its two sealers, and the watch on the disk."""
     if not context.same_server:
         raise ConfigurationError(
             [
@@ -60,6 +62,9 @@ def build(context: WorkerContext) -> list[Activity]:
     intake = Intake(
         database=database, runs_database=runs_database, bus=context.bus, clock=context.clock, currency=currency
     )
+    disk = DiskGuard(
+        lambda: disk_use(context.profile.run_dir), context.clock, free_bytes_min=get("disk.free_bytes_min")
+    )
     app = GateApp(
         keys=Keys(database, context.clock),
         intake=intake,
@@ -70,7 +75,7 @@ def build(context: WorkerContext) -> list[Activity]:
             waiters_max=max(1, get("gate.threads") - THREADS_KEPT_FREE),
             wait_ms_max=get("gate.wait_ms_max"),
         ),
-        pressure=Pressure(database, context.clock, sealers=SEALERS, queued=lambda: service.queued()),  # noqa: PLW0108 - it is made below
+        pressure=Pressure(database, context.clock, disk, sealers=SEALERS, queued=lambda: service.queued()),  # noqa: PLW0108 - it is made below
         draining=lambda: context.stop.requested,
         log=context.log,
         batch_events_max=get("gate.batch_events_max"),
@@ -94,6 +99,7 @@ def build(context: WorkerContext) -> list[Activity]:
             topics=(QUARANTINE_TOPIC,),
             name=QUARANTINE,
         ),
+        DiskWatch(disk),
     ]
 
 
