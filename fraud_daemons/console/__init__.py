@@ -10,5 +10,5 @@
     hook        tells a receiver when a worker is in trouble, and when it is over
     static/     the page itself, and uPlot (MIT, its licence beside it)
 
-It refuses to change anything: there is no route that writes, and the database role reads only.
+It refuses to change anything: there is no route that writes, and every transaction is read only.
 """

@@ -20,6 +20,7 @@ from fraud_daemons.postgres_runtime.connector import ConnectionOf
 from fraud_daemons.runtime.activity import Outcome, PlainActivity
 from fraud_daemons.runtime.database import Database, DatabaseOf, connections
 from fraud_daemons.state import overview, postures, runs
+from fraud_daemons.state.every_server import every_server
 
 FLOW_SECONDS: Final = 1.0
 LEDGERS_SECONDS: Final = 5.0
@@ -61,6 +62,8 @@ class TablesWatch(PlainActivity):
             return Outcome(rest_seconds=REST_SECONDS / 4)
         try:
             with connections(self._database_of) as at:
+                for connection in every_server(at):  # whatever the role may do elsewhere, here nothing is written
+                    connection.execute("set transaction read only")
                 self._read_flow(at, now)
                 if now - self._ledgers_at >= (SCRAPED_SECONDS if scraped_only else LEDGERS_SECONDS) - 0.05:
                     self._read_ledgers(at)

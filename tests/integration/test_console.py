@@ -11,8 +11,9 @@ from pathlib import Path
 import pytest
 
 from fraud_daemons.errors import TransientFault
-from fraud_daemons.postgres_runtime.connector import ConnectOptions, DsnSource, close_thread_connections
+from fraud_daemons.postgres_runtime.connector import Connection, ConnectOptions, DsnSource, close_thread_connections
 from fraud_daemons.runtime.database import Database
+from fraud_daemons.state import overview
 from fraud_daemons.status.picture import ProcessState
 from tests.console import TOKEN, free_port, open_console
 from tests.line import Line
@@ -209,6 +210,22 @@ def test_the_status_is_drawn_while_the_database_is_away(line: Line) -> None:
     assert picture["tables_problem"].startswith("postgres")
     assert picture["status"]["packs"][0]["workers"][0]["status"] == "running ready"
     close_thread_connections()
+
+
+def test_nothing_can_be_written_by_looking(line: Line, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The console's transactions are read only, whatever its role may do: a statement that writes is refused by the server."""
+    run = line.begin_run()
+
+    def writes(connection: Connection) -> list[dict[str, object]]:
+        connection.execute("insert into reporter.requests values (%s, 'r1', now())", (run,))
+        return []
+
+    monkeypatch.setattr(overview, "reports", writes)
+    with open_console(line) as console:
+        console.board.ask()
+        with pytest.raises(Exception, match=r"25006|read-only"):
+            console.activities[2].step()
+    assert line.sql("select count(*) from reporter.requests") == [(0,)]
 
 
 def test_a_silent_supervisor_is_said_and_not_painted_green(line: Line) -> None:

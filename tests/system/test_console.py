@@ -165,7 +165,7 @@ def test_a_browser_sees_what_the_platform_does(watched: PlatformUnderTest, brows
 
 
 def test_a_page_that_was_saved_is_found_out(watched: PlatformUnderTest, browser: Chrome, tmp_path: Path) -> None:
-    """The same page, saved once and served as it stands, fails every check: it only looks like a console."""
+    """The console's pass-through: the same page, saved once and served as it stands, fails every check."""
     watched.new_run()
     enter(browser, watched)
     saved = re.sub(r"<script.*?</script>", "", browser.page_source, flags=re.S)

@@ -1,6 +1,6 @@
 """console: a web page on loopback, and metrics, for whoever looks after the platform.
 
-It shows what `platform status` says, from the same function, and what the tables say, under a role that reads only. It
+It shows what `platform status` says, from the same function, and what the tables say, in transactions that are read only. It
 keeps nothing, changes nothing and answers nobody without the token (`platform console` prints the link). Beside it, a
 hook tells one receiver when a worker is in trouble. The parts are in `fraud_daemons/console/`.
 """
