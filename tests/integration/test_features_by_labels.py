@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import random
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
 import pytest
 
+from fraud_daemons.bus.postgres_log import PostgresBus
 from fraud_daemons.clock import iso
 from fraud_daemons.domain.envelope import AFTER_EVERYTHING, TRUTH, make_mark
 from fraud_daemons.domain.features import DAY_MICROSECONDS, microseconds
 from fraud_daemons.domain.labels import as_of
+from fraud_daemons.postgres_runtime.connector import DsnSource
+from fraud_daemons.runtime.database import Database
 from fraud_daemons.runtime.unit_of_work import UnitOfWork
 from fraud_daemons.state import feature_labels
 from fraud_daemons.workers.rtdl_core._labels import Labels
@@ -165,6 +169,21 @@ def test_who_has_no_truth_feed_waits_for_nothing(one_partition: Line) -> None:
     line.append("flows.bound", [bound(1), live, other, bound(7)])
     line.work(WORKER)
     assert set(shares(line)) == {"f1", "f90", "f91"}
+
+
+def test_the_bus_may_stand_on_another_server(one_partition: Line) -> None:
+    """With the bus under a connection of its own a fed world waits as well, and an unfed one does not."""
+    line = one_partition
+    elsewhere = Database(DsnSource(f"BUS {line.dsn}", lambda: line.dsn), line.database.options)
+    context = replace(line.context_for(WORKER), bus=PostgresBus(elsewhere.scope), same_server=False)
+    plane = list(WORKER.build(context))
+    line.append(TRUTH, [mark(at(0))], key=lambda _: "mark-0")
+    line.append("flows.bound", [bound(8, scenario_run_id="c" * 32), bound(1)])
+    line.drain(plane)
+    assert set(shares(line)) == {"f8"}
+    pass_mark(line, 5)
+    line.drain(plane)
+    assert set(shares(line)) == {"f8", "f1"}
 
 
 def test_another_run_of_the_same_world_waits_for_marks_of_its_own(one_partition: Line) -> None:

@@ -17,7 +17,7 @@ from fraud_daemons.bus.port import Record
 from fraud_daemons.domain.envelope import AFTER_EVERYTHING, PROGRESS_MARK
 from fraud_daemons.domain.features import microseconds
 from fraud_daemons.domain.fraud_windows import Change, changes_of
-from fraud_daemons.postgres_runtime.connector import Connection, ConnectionOf
+from fraud_daemons.postgres_runtime.connector import Connection
 from fraud_daemons.runtime.unit_of_work import UnitOfWork
 from fraud_daemons.state import feature_labels as store
 from fraud_daemons.state.feature_labels import FlowKey, FlowPlace, Labelled, LabelRow, WorldKey
@@ -31,14 +31,15 @@ AWAITED_MAX: Final = 1000
 _NEVER: Final = -(2**62)
 _FOR_EVER: Final = 2**62
 
-Beside = Callable[[Connection], AbstractContextManager[ConnectionOf]]
+BusBeside = Callable[[Connection], AbstractContextManager[Connection]]
+"""A connection to the bus while the worker's own is open: that very one where both stand on one server."""
 
 
 class Labels:
     """The feature plane's labels. In memory: the marks of the worlds seen lately, as of the last commit."""
 
-    def __init__(self, beside: Beside) -> None:
-        self._beside = beside
+    def __init__(self, bus_beside: BusBeside) -> None:
+        self._bus_beside = bus_beside
         self._covered: dict[WorldKey, int] = {}
 
     def forget(self) -> None:
@@ -99,8 +100,8 @@ class Labels:
         if marks:
             partitions = [where.partition for where in unit.positions if where.topic == LABELS]
             return min(marks.get(partition, _NEVER) for partition in partitions)
-        with self._beside(unit.connection) as at:
-            fed = store.truth_has_marks(at("EVENT_BUS_DSN"), world)
+        with self._bus_beside(unit.connection) as bus:
+            fed = store.truth_has_marks(bus, world)
         return _NEVER if fed else _FOR_EVER
 
 

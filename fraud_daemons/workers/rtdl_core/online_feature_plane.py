@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Sequence
+from contextlib import nullcontext
 from typing import Any, Final, NamedTuple
 
 import orjson
@@ -33,7 +34,7 @@ from fraud_daemons.runtime.worker import Worker, WorkerContext
 from fraud_daemons.state import features as store
 from fraud_daemons.state.feature_labels import FlowPlace
 from fraud_daemons.state.features import Counts, EntityEvent, EntityKey, FlowKey, Snapshot
-from fraud_daemons.workers.rtdl_core._labels import LABELS, Beside, Labels
+from fraud_daemons.workers.rtdl_core._labels import LABELS, BusBeside, Labels
 from fraud_daemons.workers.rtdl_core._windows import Windows
 
 FEATURED: Final = "flows.featured"
@@ -68,14 +69,14 @@ class FeaturePlane:
     """The handler. Its windows stand for the last commit and are dropped after anything else."""
 
     def __init__(
-        self, *, label_delay_days: int, lateness_seconds: int, cached_entries_max: int, beside: Beside
+        self, *, label_delay_days: int, lateness_seconds: int, cached_entries_max: int, bus_beside: BusBeside
     ) -> None:
         self._label_delay_days = label_delay_days
         self._revision = feature_revision(label_delay_days)
         self._lateness = lateness_seconds * SECOND_MICROSECONDS
         self._retention = retention_microseconds(label_delay_days=label_delay_days, lateness_seconds=lateness_seconds)
         self._windows = Windows(entries_max=cached_entries_max)
-        self._labels = Labels(beside)
+        self._labels = Labels(bus_beside)
         self._looked_to: dict[str, str] = {}
         self._since_look = 0
 
@@ -285,7 +286,7 @@ def build(context: WorkerContext) -> list[Activity]:
         label_delay_days=get("features.label_delay_days"),
         lateness_seconds=get("features.lateness_seconds"),
         cached_entries_max=get("features.cached_entries_max"),
-        beside=context.beside,
+        bus_beside=nullcontext if context.same_server else lambda _connection: context.bus.scope(),
     )
     return [context.consumer(plane, topics=WORKER.consumes)]
 
