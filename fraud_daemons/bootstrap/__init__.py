@@ -6,7 +6,6 @@
 
 from fraud_daemons.bootstrap.databases import (
     DATABASE_NAME,
-    Server,
     database_for,
     dsn_problems,
     dsn_source,
@@ -18,8 +17,10 @@ from fraud_daemons.bootstrap.databases import (
     servers,
 )
 from fraud_daemons.bootstrap.process import find_worker, load_worker, run_worker
-from fraud_daemons.bootstrap.provision import SCHEMAS, TOPICS, begin_run, pending, provision
+from fraud_daemons.bootstrap.provision import SCHEMAS, begin_run, pending, provision
 from fraud_daemons.bootstrap.stores import evidence_store, s3_settings
+from fraud_daemons.config.dsns import Server
+from fraud_daemons.config.topics import TOPICS
 
 __all__ = [
     "DATABASE_NAME",

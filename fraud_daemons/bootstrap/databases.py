@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any
 
 import psycopg
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
 from fraud_daemons.bus.postgres_log import PostgresBus
-from fraud_daemons.config.dsns import EVENT_BUS_DSN, IG_ADMISSION_DSN, NAMES, PLATFORM_DSN, SCHEMA_OF
+from fraud_daemons.config.dsns import EVENT_BUS_DSN, IG_ADMISSION_DSN, NAMES, PLATFORM_DSN, SCHEMA_OF, Server
 from fraud_daemons.config.embedded import embedded_dsn
 from fraud_daemons.config.profiles import Profile
 from fraud_daemons.config.secrets_file import read_secrets
@@ -77,14 +76,6 @@ def operator_database(profile: Profile, command: str, name: str = PLATFORM_DSN) 
 def operator_bus(database: Database) -> PostgresBus:
     """The bus as the commands see it."""
     return PostgresBus(database.scope)
-
-
-@dataclass(frozen=True)
-class Server:
-    """One database that DSN names lead to, called after the first of them, and the schemas that stand there."""
-
-    name: str
-    schemas: tuple[str, ...]
 
 
 def servers(profile: Profile) -> tuple[Server, ...]:

@@ -13,18 +13,18 @@ from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
-import fraud_daemons
-from fraud_daemons.bootstrap.databases import database_for, same_server
+from fraud_daemons.bootstrap.databases import database_for, same_server, servers
 from fraud_daemons.bootstrap.stores import evidence_store
 from fraud_daemons.bus.postgres_log import PostgresBus
 from fraud_daemons.clock import Clock, SystemClock
 from fraud_daemons.config.dsns import EVENT_BUS_DSN
 from fraud_daemons.config.packs import Pack, load_packs, worker_module
 from fraud_daemons.config.ports import chosen_port
-from fraud_daemons.config.profiles import Profile
+from fraud_daemons.config.profiles import Profile, load_profile
 from fraud_daemons.config.secrets_file import read_secrets
 from fraud_daemons.errors import ConfigurationError, ExitCode, FatalFault
 from fraud_daemons.observability import events
+from fraud_daemons.observability.code_version import code_version
 from fraud_daemons.observability.heartbeat import HeartbeatFile
 from fraud_daemons.observability.logs import Logger, open_worker_log
 from fraud_daemons.observability.process_identity import identity_of
@@ -97,7 +97,7 @@ def run_worker(
         beat.beat("held", error.reason)
         return int(ExitCode.CONFIGURATION)
     _collect_garbage_seldom()
-    log.info(events.WORKER_STARTED, pid=os.getpid(), version=fraud_daemons.__version__)
+    log.info(events.WORKER_STARTED, pid=os.getpid(), version=code_version())
     loop = Loop(
         activities,
         beat=beat,
@@ -150,6 +150,8 @@ def _context(
         clock=clock,
         log=log,
         stop=stop,
+        servers=servers(profile),
+        reload_profile=partial(load_profile, profile.name, root=profile.root, environment=os.environ),
     )
 
 
@@ -160,7 +162,7 @@ def _heartbeat(profile: Profile, pack: str, worker: str, clock: Clock) -> Heartb
     if me is None:
         raise RuntimeError("this process is not in /proc")
     return HeartbeatFile(
-        folder / f"{worker}.json", worker=worker, pack=pack, process=me, clock=clock, version=fraud_daemons.__version__
+        folder / f"{worker}.json", worker=worker, pack=pack, process=me, clock=clock, version=code_version()
     )
 
 

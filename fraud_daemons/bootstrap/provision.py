@@ -11,7 +11,7 @@ from fraud_daemons.clock import Clock
 from fraud_daemons.config.dsns import EVENT_BUS_DSN, IG_ADMISSION_DSN
 from fraud_daemons.config.profiles import Profile
 from fraud_daemons.config.secrets_file import read_secrets
-from fraud_daemons.domain.envelope import OUTPUTS, TRUTH
+from fraud_daemons.config.topics import TOPICS
 from fraud_daemons.errors import ConfigurationError
 from fraud_daemons.observability.current_run import note_current_run
 from fraud_daemons.postgres_runtime.connector import Connection, close_thread_connections
@@ -32,21 +32,6 @@ from fraud_daemons.runtime.database import Database
 from fraud_daemons.state import runs
 from fraud_daemons.state.runs import Run
 
-TOPICS = (
-    "control",
-    *OUTPUTS,
-    TRUTH,
-    "quarantine",
-    "flows.bound",
-    "flows.featured",
-    "decisions",
-    "action_intents",
-    "action_outcomes",
-    "audit_chains",
-    "case_triggers",
-    "case_events",
-    "labels",
-)
 SCHEMAS = ("bus", "control", *READER_SCHEMAS, *SERVICE_SCHEMAS, *STATE_SCHEMAS)
 
 
@@ -71,11 +56,23 @@ def provision(profile: Profile) -> Provisioned:
             passwords=passwords if profile.get("database.roles") == "create" else None,
             application_name=f"platform/up/{os.getpid()}",
         )
+    _note_catalogues(profile)
     bus_database = owner_database(profile, "up", EVENT_BUS_DSN)
     PostgresBus(bus_database.scope).ensure_topics(TOPICS, partitions=profile.get("bus.partitions"))
     _seed(profile, owner_database(profile, "up", IG_ADMISSION_DSN))
     close_thread_connections()
     return Provisioned(database_created=created, migrations_applied=applied)
+
+
+def _note_catalogues(profile: Profile) -> None:
+    """What each server looks like, where its migrations have changed: `environment_conformance` compares with it."""
+    from fraud_daemons.state import catalogue
+
+    for server in servers(profile):
+        with owner_database(profile, "up", server.name).scope() as there:
+            head, objects = catalogue.head(there), catalogue.catalogue(there, server.schemas)
+        with owner_database(profile, "up").scope() as connection:
+            catalogue.keep(connection, server.name, head=head, objects=objects)
 
 
 def pending(connection: Connection, *, schemas: Sequence[str] = SCHEMAS) -> tuple[str, ...]:

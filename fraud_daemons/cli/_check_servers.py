@@ -9,11 +9,11 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from fraud_daemons import bootstrap
-from fraud_daemons.cli import _outside
 from fraud_daemons.cli._finding import Finding, not_checked, ok, wrong
 from fraud_daemons.config.dsns import EVENT_BUS_DSN, PLATFORM_DSN
 from fraud_daemons.config.profiles import Profile
 from fraud_daemons.errors import FatalFault, PlatformError
+from fraud_daemons.evidence.conditional_put import probe
 from fraud_daemons.postgres_runtime.connector import (
     ConnectOptions,
     DsnSource,
@@ -83,7 +83,7 @@ def bucket(deployment: Deployment) -> Iterator[Finding]:
             yield not_checked(what, SUBSTRATE_DOWN)
             return
     try:
-        said = _outside.probe(bootstrap.evidence_store(profile))
+        said = probe(bootstrap.evidence_store(profile))
     except PlatformError as fault:
         yield wrong(what, str(fault))
     else:

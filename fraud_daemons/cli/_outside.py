@@ -6,20 +6,16 @@ A PostgreSQL takes a login and answers; an object store honours a real put and g
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable
 from functools import partial
-from typing import Final
 
 from fraud_daemons import bootstrap
 from fraud_daemons.config.dsns import PLATFORM_DSN
 from fraud_daemons.config.profiles import Profile
 from fraud_daemons.errors import ConfigurationError, FatalFault, TransientFault
-from fraud_daemons.evidence.port import EvidenceStore, PutOutcome
+from fraud_daemons.evidence.conditional_put import probe
 from fraud_daemons.evidence.s3 import StoreRefusal
 
-PROBE_KEY: Final = "_check/conditional_put"
-PROBE_BODY: Final = b"written once by platform check and platform up\n"
 _CREDENTIAL_REFUSED = "postgres: 28"
 
 
@@ -35,19 +31,6 @@ def outside(profile: Profile) -> dict[str, Callable[[], str | None]]:
     if not profile.embedded_objectstore:
         parts["objectstore"] = lambda: _store_refusal(profile)
     return parts
-
-
-def probe(store: EvidenceStore) -> str | None:
-    """None when a put is kept, a second put of the same key refused and the get true; else what went wrong.
-
-    Raises what the store raises.
-    """
-    digest = hashlib.sha256(PROBE_BODY).hexdigest()
-    store.put_once(PROBE_KEY, PROBE_BODY, sha256=digest)
-    again = store.put_once(PROBE_KEY, PROBE_BODY, sha256=digest)
-    if again is not PutOutcome.ALREADY_THERE:
-        return "a conditional put (If-None-Match: *) overwrote an object; evidence would not be safe in this store"
-    return None if store.get(PROBE_KEY) == PROBE_BODY else "a get did not give back what was put"
 
 
 def _postgres_refusal(profile: Profile, name: str) -> str | None:

@@ -31,6 +31,7 @@ COMMANDS: dict[str, str] = {
     "world": "Worlds: generated and imported.",
     "stream": "Stream a world through the platform.",
     "report": "The run report: every record accounted for.",
+    "conformance": "The running environment against its profile and packs.",
     "trace": "One event's whole way.",
     "deadletters": "Poisonous records, with their reasons.",
     "receipts": "Was it admitted, and what does the evidence say.",
@@ -44,6 +45,8 @@ COMMANDS: dict[str, str] = {
     "policy": "Policies: check one, activate one.",
     "posture": "Pin or release the posture.",
     "console": "The link to the web page.",
+    "backup": "The embedded data in one file.",
+    "restore": "A backup back into its place.",
     "bench": "The benchmark, beside its yardsticks.",
     "worker": "Run one worker in the foreground.",
 }

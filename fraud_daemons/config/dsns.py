@@ -7,6 +7,7 @@ together: a profile that splits a group is refused before start, naming it.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Final
 
 PLATFORM_DSN: Final = "PLATFORM_DSN"
@@ -45,6 +46,14 @@ GROUPS: Final[Mapping[str, tuple[str, ...]]] = {
 }
 
 NAMES: Final = (PLATFORM_DSN, *SCHEMA_OF)
+
+
+@dataclass(frozen=True)
+class Server:
+    """One database that DSN names lead to, called after the first of them, and the schemas that stand there."""
+
+    name: str
+    schemas: tuple[str, ...]
 
 
 def split_groups(dsns: Mapping[str, str]) -> list[str]:

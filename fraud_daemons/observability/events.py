@@ -25,6 +25,8 @@ STREAM_ENDED: Final = "stream_ended"
 POSTURE_STEPPED: Final = "posture_stepped"
 POLICY_TAKEN_UP: Final = "policy_taken_up"
 POLICY_UNUSABLE: Final = "policy_unusable"
+# environment conformance
+CONFORMANCE_CHANGED: Final = "conformance_changed"
 # actions
 WEBHOOK_ANSWERED: Final = "webhook_answered"
 # console

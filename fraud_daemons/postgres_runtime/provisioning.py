@@ -237,6 +237,7 @@ def _grant(connection: Connection, schemas: Sequence[str], *, roles: Sequence[st
         run("grant usage on schema control to {r}", r=role)
         run("grant select on all tables in schema control to {r}", r=role)
     for reader in READERS:
+        run("grant select on public._yoyo_migration to {r}", r=reader)
         for schema in schemas:
             run("grant usage on schema {s} to {r}", s=schema, r=reader)
             run("grant select on all tables in schema {s} to {r}", s=schema, r=reader)

@@ -180,6 +180,11 @@ class Consumer:
         )
         return True
 
+    def detail(self) -> dict[str, Any]:
+        """What the handler adds to the heartbeat, if anything."""
+        told: dict[str, Any] = getattr(self._handler, "detail", dict)()
+        return told
+
     def lag_records(self) -> int | None:
         return self._lag
 

@@ -14,12 +14,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
 from fraud_daemons.bus.postgres_log import PostgresBus
 from fraud_daemons.clock import Clock
+from fraud_daemons.config.dsns import Server
 from fraud_daemons.config.profiles import Profile
 from fraud_daemons.evidence.port import EvidenceStore
 from fraud_daemons.observability.logs import Logger
@@ -44,7 +45,7 @@ class Worker:
     equations: tuple[str, ...] = ()
     """Lines of the run report that account for this worker; one without a line fails `make check`."""
     observes: bool = False
-    """It only looks: reads no topic, publishes nothing, keeps no table. So no record can be lost in it, and it has no line."""
+    """It only looks: reads no topic, publishes nothing, keeps nothing of a run. So no record can be lost in it: it has no line."""
 
 
 @dataclass(frozen=True)
@@ -69,7 +70,10 @@ class WorkerContext:
     clock: Clock
     log: Logger
     stop: StopRequest
-    environment: dict[str, str] = field(default_factory=dict)
+    servers: tuple[Server, ...] = ()
+    """Every database that a DSN name leads to, with the schemas that stand there."""
+    reload_profile: Callable[[], Profile] | None = None
+    """The profile as its file and the environment say it now, for whoever compares. None in a worker on its own."""
     look_at_platform: Callable[[], dict[str, Any]] | None = None
     """What `platform status --json` says now, from the same function; for those who show it. None in a worker on its own."""
 

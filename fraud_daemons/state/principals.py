@@ -26,6 +26,8 @@ class Principal:
     name: str
     key_sha256: str
     event_types: frozenset[str]
+    expired_at: str | None = None
+    """When it ended; None while it is accepted."""
 
 
 def key_hash(key: str) -> str:
@@ -45,6 +47,9 @@ def ensure(connection: Connection, keys: Mapping[str, str]) -> None:
 
 
 def active(connection: Connection) -> list[Principal]:
-    """Every key that is accepted now."""
-    rows = connection.execute("select name, key_sha256, event_types from ig.principals where active")
-    return [Principal(name, digest, frozenset(types)) for name, digest, types in rows]
+    """Every key that is not withdrawn; one that ended by itself says when."""
+    rows = connection.execute(
+        "select name, key_sha256, event_types, case when expires_at <= now() then expires_at::text end"
+        " from ig.principals where active"
+    )
+    return [Principal(name, digest, frozenset(types), expired) for name, digest, types, expired in rows]

@@ -22,7 +22,11 @@ from fraud_daemons.workers.obs_gov import run_reporter
 from tests.integration.whole_line import BEHIND_THE_GATE, ask_for_report, finish, reporter, stream_the_world, whole_run
 from tests.line import ROOT, Line
 
-BESIDE = {"degrade_ladder": "test_degrade_ladder.py"}
+BESIDE = {
+    "degrade_ladder": "test_degrade_ladder.py",
+    "environment_conformance": "test_environment_conformance.py",
+    "console": "../system/test_console.py",
+}
 """Workers that watch the line and read no topic: what turns red without them stands in a file of its own."""
 
 ALL = [load_worker(pack.name, name) for pack in load_packs(ROOT) for name in pack.workers]
@@ -77,7 +81,7 @@ def test_every_worker_of_the_packs_is_in_the_line() -> None:
     for worker in ALL:
         if worker.name in BESIDE:
             assert not worker.consumes
-            assert "pass-through" in (Path(__file__).parent / BESIDE[worker.name]).read_text()
+            assert "pass-through" in (Path(__file__).parent / BESIDE[worker.name]).read_text().lower()
 
 
 def test_with_honest_workers_every_row_holds(line: Line, short_dir: Path) -> None:

@@ -40,6 +40,11 @@ class Keys:
             found = self._match(digest, self._known(age_max=RELOAD_INTERVAL_SECONDS))
         if found is None:
             raise Refused(HTTPStatus.UNAUTHORIZED, "key_wrong", "no principal has this X-API-Key", fix=_FIX)
+        if found.expired_at is not None:
+            said = f"this X-API-Key of {found.name} ended at {found.expired_at}"
+            raise Refused(
+                HTTPStatus.UNAUTHORIZED, "key_expired", said, fix="send another key, or have this one extended"
+            )
         return found
 
     def _match(self, digest: str, known: list[Principal]) -> Principal | None:

@@ -68,6 +68,10 @@ class DecisionFabric:
     def forget(self) -> None:
         self._posture = None
 
+    def detail(self) -> dict[str, Any]:
+        """For the heartbeat: which policy it decides by, or its stand-in."""
+        return {"policy": self._policy.identity()}
+
     def handle(self, records: Sequence[Record], unit: UnitOfWork) -> None:
         posture = self._posture or self._in_force(unit.connection)
         flows = [_parsed(record) for record in records]
