@@ -14,6 +14,7 @@ from typing import Any, Final, NamedTuple
 
 import orjson
 
+from fraud_daemons.domain.card_numbers import holds_pan, without_long_numbers, without_pans
 from fraud_daemons.domain.envelope import PROGRESS_MARK
 from fraud_daemons.domain.identity import canonical_json, derived_id, frame_key
 from fraud_daemons.domain.schemas import ReasonCode, validate_event
@@ -64,7 +65,7 @@ class Candidate:
 
 @dataclass(frozen=True, slots=True)
 class Refusal:
-    """An event that is not admitted: why, and its original bytes."""
+    """An event that is not admitted: why, and its original bytes but for card numbers."""
 
     index: int
     identity: Identity
@@ -191,7 +192,7 @@ def _candidate(index: int, event: dict[str, Any]) -> Candidate:
 def _refusal(index: int, item: Item, reason: str, detail: str, *, known_runs: Collection[str]) -> Refusal:
     event = item.value if isinstance(item.value, dict) else {}
     run = _named_run(item.value)
-    body = item.raw if item.raw is not None else canonical_json(item.value)
+    body = without_long_numbers(item.raw or b"") if item.broken else without_pans(item.value, item.raw)
     return Refusal(
         index=index,
         identity=Identity(
@@ -208,7 +209,8 @@ def _refusal(index: int, item: Item, reason: str, detail: str, *, known_runs: Co
 
 def _name(value: Any) -> str:
     """A claimed name as far as it can be kept in a text column; "" when it is none."""
-    return value[:NAME_CHARACTERS_MAX] if isinstance(value, str) and value.isprintable() else ""
+    is_name = isinstance(value, str) and value.isprintable() and not holds_pan(value)
+    return value[:NAME_CHARACTERS_MAX] if is_name else ""
 
 
 def settle(candidates: Sequence[Candidate], admitted: Mapping[Identity, str]) -> Settled:

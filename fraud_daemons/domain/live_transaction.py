@@ -19,7 +19,7 @@ import fastjsonschema
 from fraud_daemons.clock import iso, parse_iso
 from fraud_daemons.domain.envelope import OUTPUTS, make_event
 from fraud_daemons.domain.identity import derived_id
-from fraud_daemons.domain.schemas import DETAIL_CHARACTERS_MAX, Validator, load_schema
+from fraud_daemons.domain.schemas import Validator, failed_rule, load_schema
 
 MESSAGE_TYPE_DEFAULT: Final = "0100"
 _SEQUENCE_BASE: Final = 2**52
@@ -90,9 +90,10 @@ def _checked(transaction: Any) -> str:
         _validator()(transaction)
         return iso(parse_iso(transaction["occurred_at"]))
     except fastjsonschema.JsonSchemaValueException as failure:
-        name = str(failure.message).partition(" ")[0]
-        field = name.removeprefix("data").lstrip(".") or "transaction"
-        raise TransactionInvalid(f"{field}{failure.message[len(name) :]}"[:DETAIL_CHARACTERS_MAX]) from failure
+        text = failed_rule("", failure)
+        raise TransactionInvalid(
+            text.replace("event ", "transaction ", 1) if text.startswith("event ") else text
+        ) from failure
     except (ValueError, OverflowError) as failure:
         raise TransactionInvalid("occurred_at must be ISO 8601 with an offset or Z") from failure
 

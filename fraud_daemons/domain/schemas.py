@@ -22,6 +22,7 @@ from typing import Any, Final
 import fastjsonschema
 import orjson
 
+from fraud_daemons.domain.card_numbers import CARD_FIELDS, holds_pan
 from fraud_daemons.domain.envelope import EVENT_TYPES, SCHEMA_VERSION
 
 Validator = Callable[[Any], Any]
@@ -30,7 +31,6 @@ HANDLED_MESSAGE_TYPES: Final = frozenset({"0100", "0200"})
 """Authorisation and financial requests. Advices, reversals and repeats have a schema and no handling."""
 
 REFUND_PROCESSING: Final = "20"  # ISO 8583 DE3, first two digits
-PAN_DIGITS_MIN, PAN_DIGITS_MAX = 13, 19
 DETAIL_CHARACTERS_MAX: Final = 200
 
 SCHEMA_VERSIONS: Final = dict.fromkeys(EVENT_TYPES, (SCHEMA_VERSION,))
@@ -48,6 +48,7 @@ _INTEGER: Final = {
 }
 _TIMES: Final = {"truth": "effective_time", "progress_mark": "up_to_occurred_at"}
 _WITH_CARD: Final = frozenset({"arrival_entities", "flow_anchors"})
+_NAME: Final = re.compile(r"(?!.*[0-9]{6})[A-Za-z_][A-Za-z0-9_.-]{0,39}")
 
 
 class ReasonCode(StrEnum):
@@ -96,7 +97,7 @@ def validate_event(event: Any, *, currency: str | None = None) -> Rejection | No
         if event_type in _TIMES:
             datetime.fromisoformat(payload[_TIMES[event_type]])
     except fastjsonschema.JsonSchemaValueException as failure:
-        return Rejection(ReasonCode.SCHEMA_FAIL, _detail("payload", failure))
+        return Rejection(ReasonCode.SCHEMA_FAIL, failed_rule("payload", failure))
     except ValueError:
         return Rejection(ReasonCode.SCHEMA_FAIL, f"payload.{_TIMES[event_type]} is not a day of the calendar")
     return _content_rejection(event_type, payload, currency)
@@ -110,8 +111,11 @@ def _content_rejection(event_type: str, payload: dict[str, Any], currency: str |
         return Rejection(ReasonCode.SCHEMA_FAIL, f"payload.{name} holds a control character")
     if event_type == "traffic":
         return _traffic_rejection(payload, currency)
-    if event_type in _WITH_CARD and looks_like_pan(payload["card_token"]):
-        return Rejection(ReasonCode.PAN_IN_CARD_FIELD, "payload.card_token holds a card number; send a token")
+    if event_type in _WITH_CARD:
+        for name in CARD_FIELDS:
+            if holds_pan(payload[name]):
+                detail = f"payload.{name} holds a card number, which is not kept; send a token"
+                return Rejection(ReasonCode.PAN_IN_CARD_FIELD, detail)
     return None
 
 
@@ -121,20 +125,6 @@ def _control_character(values: dict[str, Any]) -> str | None:
         if value.__class__ is str and not value.isprintable() and _CONTROL.search(value):
             return name
     return None
-
-
-def looks_like_pan(text: str | None) -> bool:
-    """True for 13 to 19 digits, spaces and hyphens aside, that pass the Luhn check."""
-    if text is None or len(text) < PAN_DIGITS_MIN:
-        return False
-    digits = text if text.isdigit() else text.replace(" ", "").replace("-", "")
-    if not (PAN_DIGITS_MIN <= len(digits) <= PAN_DIGITS_MAX and digits.isascii() and digits.isdigit()):
-        return False
-    total = sum(map(int, digits[-1::-2])) + sum(map(int, digits[-2::-2].translate(_DOUBLED)))
-    return total % 10 == 0
-
-
-_DOUBLED: Final = str.maketrans("0123456789", "0246813579")  # digit sum of twice the digit
 
 
 def load_schema(name: str, version: str = SCHEMA_VERSION) -> dict[str, Any]:
@@ -186,15 +176,24 @@ def _envelope_rejection(event: Any) -> Rejection:
     try:
         envelope(event)
     except fastjsonschema.JsonSchemaValueException as failure:
-        return Rejection(ReasonCode.ENVELOPE_INVALID, _detail("", failure))
+        return Rejection(ReasonCode.ENVELOPE_INVALID, failed_rule("", failure))
     return Rejection(ReasonCode.ENVELOPE_INVALID, "occurred_at is not a day of the calendar")
 
 
 _PINS: Final = ("platform_run_id", "scenario_run_id", "world")
 
 
-def _detail(prefix: str, failure: fastjsonschema.JsonSchemaValueException) -> str:
+def failed_rule(prefix: str, failure: fastjsonschema.JsonSchemaValueException) -> str:
     """`payload.amount_minor must be bigger than or equal to 1`: the field and the rule, bounded, no value."""
     name = str(failure.message).partition(" ")[0]
     field = ".".join(part for part in (prefix, name.removeprefix("data").lstrip(".")) if part)
-    return f"{field or 'event'}{failure.message[len(name) :]}"[:DETAIL_CHARACTERS_MAX]
+    rule = str(failure.message)[len(name) :]
+    if failure.rule == "additionalProperties":
+        rule = f" must not contain {_unknown_names(failure)}"
+    return f"{field or 'event'}{rule}"[:DETAIL_CHARACTERS_MAX]
+
+
+def _unknown_names(failure: fastjsonschema.JsonSchemaValueException) -> str:
+    """Names that the sender made up, as far as they are names: anything may stand there."""
+    unknown = sorted(set(failure.value) - set(failure.definition["properties"]))
+    return ", ".join(name if _NAME.fullmatch(name) else f"a name of {len(name)} characters" for name in unknown)

@@ -16,8 +16,8 @@ from typing import Any, Final
 import orjson
 
 from fraud_daemons.clock import iso, parse_iso
+from fraud_daemons.domain.card_numbers import looks_like_pan
 from fraud_daemons.domain.identity import derived_id
-from fraud_daemons.domain.schemas import looks_like_pan
 from fraud_daemons.errors import ConfigurationError
 from fraud_daemons.worlds.mapping import ColumnMapping
 from fraud_daemons.worlds.normaliser import EVERYTHING, Normaliser, RowReject, Selection, Staged, as_text

@@ -17,8 +17,9 @@ from typing import Any, Final
 import orjson
 
 from fraud_daemons.clock import iso
+from fraud_daemons.domain.card_numbers import CARD_FIELDS, looks_like_pan
 from fraud_daemons.domain.identity import derived_id
-from fraud_daemons.domain.schemas import load_schema, looks_like_pan
+from fraud_daemons.domain.schemas import load_schema
 from fraud_daemons.worlds.mapping import ISO_FORMAT, AmountRule, ColumnMapping, FieldRule, TimeRule, TruthRule
 from fraud_daemons.worlds.sources import SourceRow
 
@@ -27,10 +28,6 @@ EXACT: Final = Context(prec=60)  # more digits than PLAIN_NUMBER lets in: nothin
 CONTROL_CHARACTERS: Final = re.compile(r"[\x00-\x1f\x7f]")
 AMOUNT_MINOR_MAX: Final[int] = load_schema("traffic")["properties"]["amount_minor"]["maximum"]
 EARLIEST: Final = datetime(1970, 1, 1, tzinfo=UTC)  # before it there are typing errors, not card payments
-CARD_NUMBER_FIELDS: Final = (
-    "card_token",
-    "account_id",
-)  # where files of the trade keep one; a long party number may pass Luhn
 FRAUD_TYPE_CHARACTERS_MAX: Final = 64
 
 
@@ -177,7 +174,7 @@ class FieldReader:
             if rule.required or self._name == "message_type":
                 raise RowReject(f"{self._name} is blank")
             return None
-        if self._name in CARD_NUMBER_FIELDS and looks_like_pan(text):
+        if self._name in CARD_FIELDS and looks_like_pan(text):
             # not even as a token: a hash without a key is undone by trying all numbers
             raise RowReject(f"{self._name} looks like a card number", "tokenise it at its source")
         if rule.values is not None:

@@ -11,8 +11,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fraud_daemons.domain import schemas
+from fraud_daemons.domain.card_numbers import looks_like_pan
 from fraud_daemons.domain.envelope import EVENT_TYPES, make_event, make_mark
-from fraud_daemons.domain.schemas import ReasonCode, looks_like_pan, validate_event
+from fraud_daemons.domain.schemas import ReasonCode, validate_event
 
 PLACE = {"merchant_id": "m1", "terminal_id": None, "arrival_seq": 3}
 WHO = {"party_id": "p", "account_id": None, "card_token": "tok_1", "device_id": None, "ip": None}
