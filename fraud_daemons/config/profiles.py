@@ -210,6 +210,11 @@ _ORDERED: Sequence[tuple[str, str, str]] = (
         "a database that answers nothing restarts everyone",
     ),
     (
+        "loop.beat_age_seconds_max",
+        "loop.watchdog_seconds",
+        "a worker is killed before status could say that its loop does not turn",
+    ),
+    (
         "database.statement_timeout_seconds",
         "database.client_deadline_seconds",
         "a statement that is merely slow loses its connection before the server can say so",

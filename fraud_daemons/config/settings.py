@@ -89,10 +89,14 @@ SETTINGS: tuple[Setting, ...] = (
     # --- loop
     Setting("loop", "batch_records_max", int, 500, between(1, 5000)),
     Setting("loop", "retry_delay_seconds_max", float, 2.0, between(0.1, 60)),
-    Setting("loop", "watchdog_seconds", float, 30.0, between(5, 600)),
+    Setting("loop", "watchdog_seconds", float, 30.0, between(1, 600)),
     Setting("loop", "beat_age_seconds_max", float, 12.0, between(2, 300)),
     Setting("loop", "bugs_in_a_row_max", int, 5, between(1, 100)),
     Setting("loop", "dead_letters_run_max", int, 200, between(1, 100000)),
+    # --- supervision: more deaths than this within the window and a worker is held; an outage this long is told of again
+    Setting("supervision", "deaths_max", int, 20, between(1, 10_000)),
+    Setting("supervision", "deaths_window_seconds", float, 600.0, between(1, 86_400)),
+    Setting("supervision", "patience_seconds", float, 60.0, between(0.5, 86_400)),
     # --- ingestion gate
     Setting("gate", "host", str, "127.0.0.1"),
     Setting("gate", "port", int, 8640, between(0, 65535)),

@@ -37,6 +37,8 @@ class ProcessState:
     uptime_seconds: float | None = None
     restarts: int = 0
     exit_code: int | None = None
+    held: bool = False
+    """It died too often and is not started again until somebody says so."""
     reason: str | None = None
     """How it last ended, or why it cannot be started."""
 
@@ -157,7 +159,7 @@ def judge_worker(
     status, reason, reason_seconds = _verdict(
         process, own, age, now_monotonic=now_monotonic, age_max=beat_age_seconds_max
     )
-    if status == HELD and beat and beat.state == "held":
+    if status == HELD and not process.held and beat and beat.state == "held":
         reason = beat.reason  # its last words, better than its exit code; the process has gone
     return WorkerPicture(
         worker=process.name,
@@ -211,6 +213,8 @@ def _verdict(
             return _of_running(process, own, age, now_monotonic=now_monotonic, age_max=age_max)
         case "fatal":
             return HELD, process.reason or "cannot be started", None
+        case "exited" if process.held:
+            return HELD, process.reason or "crash loop", None
         case "exited" if process.exit_code == ExitCode.CONFIGURATION:
             return HELD, process.reason or "config", None
         case "exited" if process.exit_code == ExitCode.GOOD:

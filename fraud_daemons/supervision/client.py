@@ -45,8 +45,13 @@ class Death:
     signal: str | None
     uptime_seconds: float
     at: str
+    beat_age_seconds: float | None = None
 
     def __str__(self) -> str:
+        if self.cause == "watchdog":
+            return (
+                f"ended by the watchdog (no beat for {self.beat_age_seconds:.0f} s) after {self.uptime_seconds:.0f} s"
+            )
         how = f"killed by {self.signal}" if self.signal else f"exit {self.exit_code}"
         return f"{how} after {self.uptime_seconds:.0f} s"
 
@@ -67,6 +72,8 @@ class SupervisedProcess:
     spawn_error: str | None
     quick_deaths: int = 0
     """Deaths in a row at a young age."""
+    held_reason: str | None = None
+    """Too many deaths: why it is not started again."""
 
     @property
     def runs(self) -> bool:
@@ -74,8 +81,12 @@ class SupervisedProcess:
 
     @property
     def held(self) -> bool:
-        """It said that its configuration is wrong, or cannot be started at all."""
-        return self.state == "fatal" or (self.state == "exited" and self.exit_code == ExitCode.CONFIGURATION)
+        """It died too often, said that its configuration is wrong, or cannot be started at all."""
+        return (
+            self.state == "fatal"
+            or self.held_reason is not None
+            or (self.state == "exited" and self.exit_code == ExitCode.CONFIGURATION)
+        )
 
 
 @dataclass(frozen=True)

@@ -12,6 +12,7 @@ from fraud_daemons.config.profiles import Profile
 from fraud_daemons.errors import CommandError, ExitCode
 
 SUBSTRATE = "substrate"
+SUPERVISOR, ENGINE = "supervisord", "engine"  # worker and pack of what the audit and the heartbeat say of itself
 POSTGRES, OBJECTSTORE = "postgres", "objectstore"
 RUN_DIR_VARIABLE = "PLATFORM_RUN_DIR"  # in the environment of every process we start: how survivors are found
 

@@ -14,7 +14,7 @@ from fraud_daemons.supervision import rendering
 from fraud_daemons.supervision.audit import FILE_NAME, AuditFile
 from fraud_daemons.supervision.client import SupervisorAbsent, SupervisorClient
 from fraud_daemons.supervision.credentials import ensure_secrets
-from fraud_daemons.supervision.deployment import Deployment
+from fraud_daemons.supervision.deployment import ENGINE, SUPERVISOR, Deployment
 from fraud_daemons.supervision.substrate import service
 from fraud_daemons.supervision.survivors import Survivor, end_survivors
 from fraud_daemons.supervision.turn import Blocker, last_lines
@@ -78,8 +78,8 @@ def _audit_loss(deployment: Deployment, leftover: Sequence[Survivor], clock: Clo
         return
     facts = {
         "at": iso(clock.now()),
-        "worker": "supervisord",
-        "pack": "engine",
+        "worker": SUPERVISOR,
+        "pack": ENGINE,
         "kind": "exit",
         "cause": "lost",
         "pid": pid,

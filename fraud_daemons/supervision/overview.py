@@ -75,6 +75,7 @@ def process_state(process: SupervisedProcess) -> ProcessState:
         uptime_seconds=process.uptime_seconds,
         restarts=process.restarts,
         exit_code=process.exit_code,
+        held=process.held_reason is not None,
         reason=None if process.runs else _reason(process),
     )
 
@@ -84,6 +85,8 @@ def _reason(process: SupervisedProcess) -> str | None:
         return process.spawn_error
     if process.last_death is None:
         return None
+    if process.held_reason:
+        return process.held_reason
     if process.held:
         return f"config: {process.last_death}"
     wait = f", again in {process.respawn_seconds:.0f} s" if process.respawn_seconds else ""

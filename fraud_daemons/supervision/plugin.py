@@ -1,263 +1,86 @@
-"""Lives inside supervisord (rpcinterface plugin, pinned to 4.3.0): quick respawn, no grandchild left, an honest audit.
+"""Lives inside supervisord (rpcinterface plugin, pinned to 4.3.0): quick respawn, watchdog, incidents, an honest audit.
 
-What supervisord lacks, added by wrapping three methods of each of its processes:
-- `finish`: a child has gone. Kill what is left of its process group, judge the death, write the audit;
-- `transition`: respawn at once after the first death, then after a jittered, growing, capped delay;
-- `spawn`: write the audit of the start.
-Its loop sleeps up to 1 s between reaping and respawning; a wake-up file descriptor and a shorter sleep make that a few
-milliseconds. It never connects to anything and never blocks: the same thread reaps every child.
-
-The policy for crash loops (sliding window, held, no counting while the database is away) has its place in `RestartPolicy`.
+`watched` has what happens to one process, `restart_policy` when it is started again, `watchdog` who is silent, `incidents`
+what is one cause behind many. Here they are put together: supervisord's loop sleeps up to 1 s between reaping and
+respawning; a wake-up file descriptor and a shorter sleep make that a few milliseconds, and twice a second, in between,
+every heartbeat file is looked at. It never connects to anything and never blocks: the same thread reaps every child.
 """
 
 from __future__ import annotations
 
 import json
 import os
-import random
 import signal
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
 from supervisor import events
 from supervisor.medusa import asyncore_25 as asyncore
-from supervisor.states import RUNNING_STATES, ProcessStates, SupervisorStates, getProcessStateDescription
+from supervisor.states import SupervisorStates
 
-from fraud_daemons.clock import Clock, SystemClock, iso
-from fraud_daemons.errors import ExitCode
-from fraud_daemons.supervision.audit import AuditFile
-from fraud_daemons.supervision.deployment import SUBSTRATE
+from fraud_daemons.clock import Clock, SystemClock
+from fraud_daemons.observability.heartbeat import HeartbeatFile
+from fraud_daemons.observability.process_identity import identity_of
+from fraud_daemons.supervision.audit import AuditFile, newest_records
+from fraud_daemons.supervision.deployment import ENGINE, SUBSTRATE, SUPERVISOR
+from fraud_daemons.supervision.incidents import DATABASE, Incidents, Trouble
+from fraud_daemons.supervision.last_words import LastWords
+from fraud_daemons.supervision.restart_policy import DeathLimit, RestartPolicy
+from fraud_daemons.supervision.watchdog import BeatSeen, Watchdog
+from fraud_daemons.supervision.watched import Announcement, Watched
 
-CRASH_TAIL_BYTES_MAX: Final = 4096
-CRASH_TAIL_LINES_MAX: Final = 8
-CAP_SECONDS: Final = 15.0
+LOOK_SECONDS: Final = 0.5
 SUBSTRATE_CAP_SECONDS: Final = 2.0  # everybody waits for it
-ANNOUNCEMENT_SECONDS_MAX: Final = 120.0  # an operator's word counts for the stop and start that follow it, not for ever
 
 
 @dataclass(frozen=True)
-class Death:
-    """How a process ended. `cause` is operator, exit_code, signal, configuration, finished or shutdown."""
+class Rules:
+    """What the profile says about supervision, and where things are."""
 
-    cause: str
-    exit_code: int | None
-    signal: str | None
-    uptime_seconds: float
-    at: str
+    run_dir: Path
+    watchdog_seconds: float
+    limit: DeathLimit
+    patience_seconds: float
 
+    @classmethod
+    def read(cls, settings: Mapping[str, str]) -> Rules:
+        """From the texts of supervisord's configuration."""
+        return cls(
+            run_dir=Path(settings["run_dir"]),
+            watchdog_seconds=float(settings["watchdog_seconds"]),
+            limit=DeathLimit(int(settings["deaths_max"]), float(settings["deaths_window_seconds"])),
+            patience_seconds=float(settings["patience_seconds"]),
+        )
 
-@dataclass
-class RestartPolicy:
-    """How long to wait before a respawn: not at all after the first quick death, then growing, capped, with jitter."""
+    def policy(self, pack: str) -> RestartPolicy:
+        """A policy that has seen no death yet."""
+        if pack == SUBSTRATE:
+            return RestartPolicy(limit=None, cap_seconds=SUBSTRATE_CAP_SECONDS)
+        return RestartPolicy(limit=self.limit)
 
-    stable_seconds: float = 10.0  # who lived this long begins anew
-    base_seconds: float = 0.25
-    cap_seconds: float = CAP_SECONDS
-    quick_deaths: int = 0
-
-    def delay_after(self, uptime_seconds: float) -> float:
-        """Seconds to wait after a death at this age."""
-        self.quick_deaths = self.quick_deaths + 1 if uptime_seconds < self.stable_seconds else 0
-        if self.quick_deaths <= 1:
-            return 0.0
-        ceiling = min(self.cap_seconds, self.base_seconds * 2.0 ** min(self.quick_deaths - 2, 10))
-        return ceiling * random.uniform(0.5, 1.0)  # noqa: S311 - not a secret; spreads a herd
-
-
-@dataclass
-class Announcement:
-    """An operator's word before a stop or start: who, and which of `start`, `stop`, `restart`, `resume`, `up`, `down`."""
-
-    operator: str
-    action: str
-    monotonic: float
-
-
-@dataclass
-class Watched:
-    """Our record beside one of supervisord's processes, and the wrapped methods."""
-
-    process: Any
-    pack: str
-    clock: Clock
-    audit: AuditFile
-    policy: RestartPolicy = field(init=False)
-    announced: Announcement | None = None
-    restarts: int = 0
-    last_death: Death | None = None
-    started_monotonic: float = 0.0
-    stopping_monotonic: float | None = None
-    respawn_monotonic: float = 0.0
-    crash_log_offset: int = 0
-
-    def __post_init__(self) -> None:
-        self.policy = self._fresh_policy()
-        self._spawn, self._finish, self._transition = self.process.spawn, self.process.finish, self.process.transition
-        self.process.spawn, self.process.finish, self.process.transition = self.spawn, self.finish, self.transition
-
-    @property
-    def name(self) -> str:
-        return str(self.process.config.name)
-
-    def transition(self) -> None:
-        """One turn of supervisord's loop for this process; a death is not followed by a spawn before its delay."""
-        if self.process.state == ProcessStates.EXITED and self.clock.monotonic() < self.respawn_monotonic:
-            return
-        self._transition()
-        if self.process.state == ProcessStates.STARTING:
-            self._transition()  # startsecs is 0: no reason to be STARTING for another second
-
-    def spawn(self) -> Any:
-        """Start the process and write why."""
-        unasked = self.process.state == ProcessStates.EXITED and self._word() is None
-        self.started_monotonic = self.clock.monotonic()
-        self.stopping_monotonic = None
-        self.crash_log_offset = _size(self.process.config.stdout_logfile)
-        pid = self._spawn()
-        if pid:
-            self.restarts += unasked
-            self._audit_start(pid, unasked=unasked)
-        return pid
-
-    def finish(self, pid: int, status: int) -> None:
-        """The process has gone: leave no child of it, judge its death, write it down."""
-        _kill_group(pid)
-        now = self.clock.monotonic()
-        asked = bool(self.process.killing)
-        death = self._judge(status, asked=asked, uptime=now - self.started_monotonic)
-        self._finish(pid, status)
-        self.last_death = death
-        if not asked:
-            self.respawn_monotonic = now + self.policy.delay_after(death.uptime_seconds)
-        else:
-            self.policy = self._fresh_policy()
-        self._audit_end(pid, death, asked=asked, drained_at=now)
-        self._forget_word()
-
-    def stop(self) -> None:
-        """An operator's stop, also for one that is dead and waits to be respawned or is held."""
-        if self.process.state == ProcessStates.EXITED:
-            self.process.change_state(ProcessStates.STOPPED)
-            self._write("stop", cause="operator" if self._word() else "shutdown", pid=0, operator=self._operator())
-            self._forget_word()
-        elif self.process.state in RUNNING_STATES:
-            self.process.stop()
-
-    def stopping(self) -> None:
-        """supervisord has sent the stop signal."""
-        if self.stopping_monotonic is None:
-            self.stopping_monotonic = self.clock.monotonic()
-
-    def seconds_to_respawn(self) -> float | None:
-        """Until the loop must look at this process again; None when only a signal can change it."""
-        if self.process.state != ProcessStates.EXITED or self.process.exitstatus in self.process.config.exitcodes:
+    def watchdog(self, name: str, pack: str) -> Watchdog | None:
+        if pack == SUBSTRATE:
             return None
-        return max(0.0, self.respawn_monotonic - self.clock.monotonic())
-
-    def snapshot(self) -> dict[str, Any]:
-        """What a client may know, as plain values."""
-        process = self.process
-        return {
-            "name": self.name,
-            "pack": self.pack,
-            "state": getProcessStateDescription(process.state).lower(),
-            "pid": process.pid or None,
-            "uptime_seconds": self.clock.monotonic() - self.started_monotonic if process.pid else None,
-            "restarts": self.restarts,
-            "quick_deaths": self.policy.quick_deaths,
-            "exit_code": self.last_death.exit_code if self.last_death and not process.pid else None,
-            "last_death": asdict(self.last_death) if self.last_death else None,
-            "respawn_seconds": self.seconds_to_respawn(),
-            "spawn_error": process.spawnerr if process.state in (ProcessStates.BACKOFF, ProcessStates.FATAL) else None,
-        }
-
-    def _fresh_policy(self) -> RestartPolicy:
-        return RestartPolicy(cap_seconds=SUBSTRATE_CAP_SECONDS if self.pack == SUBSTRATE else CAP_SECONDS)
-
-    def _word(self) -> Announcement | None:
-        word = self.announced
-        fresh = word and self.clock.monotonic() - word.monotonic < ANNOUNCEMENT_SECONDS_MAX
-        return word if fresh else None
-
-    def _operator(self) -> str | None:
-        word = self._word()
-        return word.operator if word else None
-
-    def _forget_word(self) -> None:
-        """A stop ends what was announced; a restart's word also covers the start that follows."""
-        if self.announced and self.announced.action != "restart":
-            self.announced = None
-
-    def _judge(self, status: int, *, asked: bool, uptime: float) -> Death:
-        code = os.WEXITSTATUS(status) if os.WIFEXITED(status) else None
-        killer = signal.Signals(os.WTERMSIG(status)).name if os.WIFSIGNALED(status) else None
-        if asked:
-            cause = "operator" if self._word() else "shutdown"
-        elif killer:
-            cause = "signal"
-        else:
-            cause = {ExitCode.GOOD.value: "finished", ExitCode.CONFIGURATION.value: "configuration"}.get(
-                code or 0, "exit_code"
-            )
-        return Death(cause, code, killer, round(uptime, 3), iso(self.clock.now()))
-
-    def _audit_start(self, pid: int, *, unasked: bool) -> None:
-        word = self._word()
-        if unasked and self.last_death:
-            kind, cause = "restart", self.last_death.cause
-        elif word and word.action == "restart":
-            kind, cause = "restart", "operator"
-        else:
-            kind, cause = "start", "operator" if word else "unknown"
-        self._write(
-            kind, cause=cause, pid=pid, operator=word.operator if word else None, action=word.action if word else None
-        )
-        self.announced = None
-
-    def _audit_end(self, pid: int, death: Death, *, asked: bool, drained_at: float) -> None:
-        word = self._word()
-        drain = (
-            round(drained_at - self.stopping_monotonic, 3) if asked and self.stopping_monotonic is not None else None
-        )
-        self._write(
-            "stop" if asked else "exit",
-            cause=death.cause,
-            pid=pid,
-            exit_code=death.exit_code,
-            signal=death.signal,
-            uptime_seconds=death.uptime_seconds,
-            drain_seconds=drain,
-            drain_seconds_max=self.process.config.stopwaitsecs if asked else None,
-            respawn_seconds=None
-            if asked or self.seconds_to_respawn() is None
-            else round(self.seconds_to_respawn() or 0.0, 3),
-            last_log_lines=_tail(self.process.config.stdout_logfile, offset=self.crash_log_offset),
-            operator=self._operator() if asked else None,
-            action=word.action if word and asked else None,
-        )
-
-    def _write(self, kind: str, *, cause: str, pid: int, **facts: Any) -> None:
-        named = {
-            "at": iso(self.clock.now()),
-            "worker": self.name,
-            "pack": self.pack,
-            "kind": kind,
-            "cause": cause,
-            "pid": pid,
-        }
-        self.audit.append({**named, "restarts": self.restarts, **{k: v for k, v in facts.items() if v is not None}})
+        return Watchdog(BeatSeen(self.run_dir / "beats" / f"{name}.json"), self.watchdog_seconds)
 
 
 class PlatformInterface:
     """The RPC methods of the namespace `platform`. Answers are JSON texts: XML-RPC knows neither null nor 64-bit numbers."""
 
-    def __init__(self, supervisord: Any, *, audit: AuditFile, clock: Clock) -> None:
+    def __init__(self, supervisord: Any, *, audit: AuditFile, rules: Rules, clock: Clock) -> None:
         self._supervisord = supervisord
         self._audit = audit
+        self._rules = rules
         self._clock = clock
         self._watched: dict[str, Watched] = {}
+        self._incidents = Incidents(
+            audit.append, clock=clock, patience_seconds=rules.patience_seconds, earlier=newest_records(rules.run_dir)
+        )
+        self._database_away: str | None = None
+        self._looked_monotonic = clock.monotonic()
+        self._beat = _own_beat(rules.run_dir, clock)
         for name in supervisord.process_groups:
             self._watch_group(name)
         events.subscribe(events.ProcessGroupAddedEvent, lambda event: self._watch_group(event.group))
@@ -285,21 +108,54 @@ class PlatformInterface:
 
     def _watch_group(self, group: str) -> None:
         for process in self._supervisord.process_groups[group].processes.values():
-            watched = Watched(process=process, pack=group, clock=self._clock, audit=self._audit)
-            self._watched[watched.name] = watched
+            name, crash_log = str(process.config.name), Path(process.config.stdout_logfile)
+            self._watched[name] = Watched(
+                process=process,
+                pack=group,
+                clock=self._clock,
+                audit=self._audit,
+                words=LastWords((crash_log, self._rules.run_dir / "logs" / f"{name}.log")),
+                fresh_policy=lambda: self._rules.policy(group),
+                watchdog=self._rules.watchdog(name, group),
+                outage=lambda: self._database_away,
+            )
 
     def _on_stopping(self, event: Any) -> None:
         if watched := self._watched.get(event.process.config.name):
             watched.stopping()
 
+    def _look(self) -> None:
+        """Twice a second: who is silent, who is in trouble; and the supervisor's own beat."""
+        now = self._clock.monotonic()
+        elapsed = now - self._looked_monotonic
+        if elapsed < LOOK_SECONDS:
+            return
+        self._looked_monotonic = now
+        leaving = self._supervisord.options.mood < SupervisorStates.RUNNING
+        for watched in self._watched.values():
+            watched.look(elapsed)
+        conditions = {name: w.condition() for name, w in self._watched.items() if w.watchdog}
+        away = (c.reason for c in conditions.values() if isinstance(c, Trouble) and c.waits and c.cause == DATABASE)
+        self._database_away = next(away, None)
+        self._incidents.look(conditions, last=leaving)
+        held = sum(watched.held is not None for watched in self._watched.values())
+        self._beat.beat("stopping" if leaving else "ready", detail={"held": held})
+
+    def _look_or_complain(self) -> None:
+        try:
+            self._look()
+        except Exception as error:  # a bug in looking must not end supervision; its log tells, once a look
+            self._supervisord.options.logger.error("the look at the heartbeats failed: %(error)r", error=error)
+
     def _sleep_no_longer_than_needed(self, poller: Any) -> None:
         poll = poller.poll
 
         def poll_until_due(timeout: float) -> Any:
+            self._look_or_complain()
             if self._supervisord.options.mood < SupervisorStates.RUNNING:
                 return poll(timeout)  # shutting down: nobody is respawned
             due = [seconds for w in self._watched.values() if (seconds := w.seconds_to_respawn()) is not None]
-            return poll(min([timeout, *due]))
+            return poll(min([timeout, LOOK_SECONDS, *due]))
 
         poller.poll = poll_until_due
 
@@ -323,41 +179,24 @@ class WakeUp:
         """Nothing to do: an empty pipe is no trouble."""
 
 
-def make_plugin(supervisord: Any, audit: str) -> PlatformInterface:
+def make_plugin(supervisord: Any, audit: str, **settings: str) -> PlatformInterface:
     """Called by supervisord when it starts, with the settings of its configuration section."""
     os.environ["PLATFORM_SUPERVISOR_PID"] = str(os.getpid())  # the launcher checks that its parent is still this one
     logger = supervisord.options.logger
-    return PlatformInterface(supervisord, audit=AuditFile(Path(audit), complain=logger.error), clock=SystemClock())
+    file = AuditFile(Path(audit), complain=logger.error)
+    return PlatformInterface(supervisord, audit=file, rules=Rules.read(settings), clock=SystemClock())
+
+
+def _own_beat(run_dir: Path, clock: Clock) -> HeartbeatFile:
+    """The watcher is watched too: `platform status` shows the age of this beat."""
+    me = identity_of(os.getpid())
+    if me is None:
+        raise RuntimeError("this process is not in /proc")
+    path = run_dir / "beats" / f"{SUPERVISOR}.json"
+    return HeartbeatFile(path, worker=SUPERVISOR, pack=ENGINE, process=me, clock=clock, version="")
 
 
 def _wake_on_signals() -> None:
     reading, writing = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
     signal.set_wakeup_fd(writing, warn_on_full_buffer=False)
     asyncore.socket_map[reading] = WakeUp(reading)
-
-
-def _kill_group(pid: int) -> None:
-    """End what a dead process left of its group; it led one of its own, so nobody else is in it."""
-    try:
-        os.killpg(pid, signal.SIGKILL)
-    except (ProcessLookupError, PermissionError):
-        pass  # nobody left, the usual case
-
-
-def _size(path: str | None) -> int:
-    try:
-        return Path(path).stat().st_size if path else 0
-    except OSError:
-        return 0
-
-
-def _tail(path: str | None, *, offset: int) -> list[str]:
-    """The last lines a process wrote since its start, from its crash log."""
-    size = _size(path)
-    begin = max(offset if size >= offset else 0, size - CRASH_TAIL_BYTES_MAX)
-    try:
-        with Path(path or "").open("rb") as file:
-            file.seek(begin)
-            return file.read(CRASH_TAIL_BYTES_MAX).decode(errors="replace").splitlines()[-CRASH_TAIL_LINES_MAX:]
-    except OSError:
-        return []

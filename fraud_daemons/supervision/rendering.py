@@ -62,7 +62,7 @@ def child_environment(deployment: Deployment, environment: Mapping[str, str]) ->
 
 
 def _engine(deployment: Deployment) -> str:
-    run_dir = deployment.run_dir
+    run_dir, get = deployment.run_dir, deployment.profile.get
     return "\n\n".join(
         [
             _section("unix_http_server", file=deployment.profile.socket_path, chmod="0700"),
@@ -81,7 +81,16 @@ def _engine(deployment: Deployment) -> str:
                 minfds=FILES_OPEN_MIN,
             ),
             _factory("supervisor", "supervisor.rpcinterface:make_main_rpcinterface"),
-            _factory("platform", "fraud_daemons.supervision.plugin:make_plugin", audit=run_dir / audit.FILE_NAME),
+            _factory(
+                "platform",
+                "fraud_daemons.supervision.plugin:make_plugin",
+                audit=run_dir / audit.FILE_NAME,
+                run_dir=run_dir,
+                watchdog_seconds=get("loop.watchdog_seconds"),
+                deaths_max=get("supervision.deaths_max"),
+                deaths_window_seconds=get("supervision.deaths_window_seconds"),
+                patience_seconds=get("supervision.patience_seconds"),
+            ),
         ]
     )
 

@@ -5,9 +5,8 @@ from __future__ import annotations
 import json
 import os
 import signal
-import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -17,78 +16,19 @@ import pytest
 from fraud_daemons.cli import main as command_line
 from fraud_daemons.cli.options import Invocation
 from fraud_daemons.config.packs import Pack
-from fraud_daemons.config.profiles import Profile, load_profile
+from fraud_daemons.config.profiles import load_profile
 from fraud_daemons.errors import CommandError, ConfigurationError, ExitCode
 from fraud_daemons.observability.current_run import note_current_run
 from fraud_daemons.observability.process_identity import start_ticks
 from fraud_daemons.supervision import lifecycle
-from fraud_daemons.supervision.client import SupervisorAbsent, SupervisorClient, SupervisorSilent
-from fraud_daemons.supervision.deployment import Deployment
+from fraud_daemons.supervision.client import SupervisorAbsent, SupervisorSilent
 from fraud_daemons.supervision.survivors import end_survivors, find_survivors
-
-ROOT = Path(__file__).parents[2]
-TINY_WORKER = Path(__file__).with_name("tiny_worker.py")
-PACKS = (
-    Pack("core", "Core", "", (), ("alpha", "beta"), 5.0),
-    Pack("ingress", "Ingress", "", ("core",), ("door",), 5.0),
-)
-OUTSIDE = {"PLATFORM_DSN": "postgresql://elsewhere/x", "PLATFORM_OBJECTSTORE_ENDPOINT": "http://elsewhere"}
-
-
-class Platform:
-    """A deployment of tiny workers in a folder of its own."""
-
-    def __init__(self, run_dir: Path, profile: Profile) -> None:
-        self.run_dir = run_dir
-        self.deployment = Deployment(profile=profile, packs=PACKS, worker_command=self._command)
-        self.client = SupervisorClient(profile.socket_path)
-
-    def _command(self, worker: str) -> list[str]:
-        pack = next((pack.name for pack in PACKS if worker in pack.workers), "more")
-        return [sys.executable, str(TINY_WORKER), str(self.run_dir), pack, worker]
-
-    def tell(self, worker: str, behaviour: str) -> None:
-        """What the worker does from its next start on: see tiny_worker.py."""
-        (self.run_dir / f"{worker}.behaviour").write_text(behaviour)
-
-    def up(self, **options: Any) -> lifecycle.UpResult:
-        return lifecycle.up(self.deployment, timeout_seconds=20.0, operator="tester", **options)
-
-    def down(self) -> lifecycle.DownResult:
-        return lifecycle.down(self.deployment, operator="tester")
-
-    def process(self, worker: str) -> Any:
-        return self.client.snapshot().processes[worker]
-
-    def pid(self, worker: str) -> int:
-        return self.process(worker).pid
-
-    def audit(self, worker: str) -> list[dict[str, Any]]:
-        lines = (self.run_dir / "events.ndjson").read_text().splitlines()
-        return [record for line in lines if (record := json.loads(line))["worker"] == worker]
-
-    def copies(self, worker: str) -> list[int]:
-        """Pids of every living copy of a worker, supervised or not."""
-        found = []
-        for entry in Path("/proc").iterdir():
-            if entry.name.isdigit():
-                try:
-                    words = (entry / "cmdline").read_bytes().split(b"\0")
-                except OSError:
-                    continue
-                if (
-                    str(TINY_WORKER).encode() in words
-                    and str(self.run_dir).encode() in words
-                    and worker.encode() in words
-                ):
-                    found.append(int(entry.name))
-        return [pid for pid in found if start_ticks(pid) is not None]
+from tests.integration.tiny_platform import OUTSIDE, PACKS, ROOT, Platform, make_platform, until
 
 
 @pytest.fixture
 def platform(short_dir: Path) -> Iterator[Platform]:
-    environment = {**OUTSIDE, "PLATFORM_PROFILE_RUN_DIR": str(short_dir), "PLATFORM_GATE_PORT": "0"}
-    made = Platform(short_dir, load_profile("local_parity", root=ROOT, environment=environment))
+    made = make_platform(short_dir)
     yield made
     made.down()
     end_survivors(short_dir)
@@ -156,13 +96,13 @@ def test_a_killed_worker_is_back_within_milliseconds(platform: Platform) -> None
         old = platform.pid("alpha")
         begun = time.monotonic()
         os.kill(old, signal.SIGKILL)
-        _until(lambda old=old: platform.pid("alpha") not in (None, old))
+        until(lambda old=old: platform.pid("alpha") not in (None, old))
         seconds.append(time.monotonic() - begun)
-        _until(lambda: _ready(platform, "alpha"))
+        until(lambda: platform.worker("alpha").ready)
         platform.client.stop(platform.process("alpha"))  # an operator's stop forgives earlier deaths
-        _until(lambda: platform.pid("alpha") is None)
+        until(lambda: platform.pid("alpha") is None)
         platform.client.start(platform.process("alpha"))
-        _until(lambda: _ready(platform, "alpha"))
+        until(lambda: platform.worker("alpha").ready)
     assert min(seconds) < 0.1, seconds
 
 
@@ -174,7 +114,7 @@ def test_a_crash_leaves_no_grandchild(platform: Platform) -> None:
     assert all(start_ticks(pid) is not None for pid in children)
     old = platform.pid("alpha")
     os.kill(old, signal.SIGKILL)
-    _until(lambda: platform.pid("alpha") not in (None, old))
+    until(lambda: platform.pid("alpha") not in (None, old))
     assert all(start_ticks(pid) is None for pid in children)
 
 
@@ -209,7 +149,7 @@ def test_the_audit_tells_an_operators_restart_from_a_crash(platform: Platform) -
     neighbours = {worker: platform.pid(worker) for worker in ("beta", "door")}
     lifecycle.restart(platform.deployment, ["alpha"], operator="ada")
     os.kill(platform.pid("alpha"), signal.SIGKILL)
-    _until(lambda: len(platform.audit("alpha")) == 5)
+    until(lambda: len(platform.audit("alpha")) == 5)
     records = platform.audit("alpha")
     assert [(r["kind"], r["cause"]) for r in records] == [
         ("start", "operator"), ("stop", "operator"), ("restart", "operator"), ("exit", "signal"), ("restart", "signal"),
@@ -249,7 +189,7 @@ def test_an_immediately_dying_worker_does_not_spin(platform: Platform) -> None:
     """The first restart is immediate, the next ones wait longer and longer; stop ends the series."""
     platform.tell("alpha", "crash")
     platform.up(wait=False)
-    _until(lambda: len([r for r in platform.audit("alpha") if r["kind"] == "exit"]) >= 4)
+    until(lambda: len([r for r in platform.audit("alpha") if r["kind"] == "exit"]) >= 4)
     exits = [r for r in platform.audit("alpha") if r["kind"] == "exit"]
     delays = [r["respawn_seconds"] for r in exits[:4]]
     assert delays[0] == 0.0
@@ -393,7 +333,7 @@ def test_the_substrate_is_supervised_and_keeps_its_data(short_dir: Path) -> None
         for service in ("postgres", "objectstore"):
             old = made.pid(service)
             os.kill(old, signal.SIGKILL)
-            _until(lambda old=old, service=service: made.pid(service) not in (None, old))
+            until(lambda old=old, service=service: made.pid(service) not in (None, old))
         os.kill(made.client.snapshot().pid, signal.SIGKILL)
         assert made.up().ready
         assert [s.status for s in lifecycle.status(made.deployment).substrate] == ["running ready"] * 2
@@ -401,14 +341,3 @@ def test_the_substrate_is_supervised_and_keeps_its_data(short_dir: Path) -> None
         result = made.down()
     assert result.ok
     assert find_survivors(short_dir) == []
-
-
-def _ready(platform: Platform, worker: str) -> bool:
-    return next(w.ready for w in lifecycle.status(platform.deployment).workers if w.worker == worker)
-
-
-def _until(condition: Callable[[], bool], seconds: float = 10.0) -> None:
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, "the awaited state did not come"
-        time.sleep(0.002)
