@@ -16,7 +16,14 @@ from fraud_daemons.supervision.incidents import folded
 
 WIDTH_ELSEWHERE = 160
 WORDS_SHOWN_MIN = 20
-_COLOURS = {"exit": "red", "restart": "yellow", "start": "green", "stop": "bright_black", "held": "magenta", "incident": "yellow"}
+_COLOURS = {
+    "exit": "red",
+    "restart": "yellow",
+    "start": "green",
+    "stop": "bright_black",
+    "held": "magenta",
+    "incident": "yellow",
+}
 NAMES_SHOWN_MAX = 4
 
 

@@ -13,6 +13,7 @@ from typing import Any
 
 from fraud_daemons.errors import FatalFault, OverloadFault, PlatformError, TransientFault
 from fraud_daemons.evidence.port import STORE, EvidenceConflict, ObjectFacts, PutOutcome
+from fraud_daemons.observability.pulse import pulse
 
 CONNECT_TIMEOUT_SECONDS = 3
 READ_TIMEOUT_SECONDS = 8
@@ -95,6 +96,7 @@ class S3EvidenceStore:
 
     @property
     def _client(self) -> Any:
+        pulse()  # each answer is waited for under these timeouts, so whoever asks is alive
         if self._client_or_none is None:
             import boto3
             from botocore.config import Config

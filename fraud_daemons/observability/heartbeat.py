@@ -1,14 +1,15 @@
 """The heartbeat FILE: written by the work loop itself, read by status and the supervisor.
 
 Atomically renamed, at most once a second or on change of state. It never depends on the thing whose outage it
-reports, and a full disk must not kill the worker: a beat that cannot be written is counted and skipped.
+reports, and a full disk must not kill the worker: a beat that cannot be written is counted, and the file of the one
+before only touched, which needs no room and is enough for the watchdog.
 """
 
 from __future__ import annotations
 
 import json
 import os
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -72,6 +73,7 @@ class HeartbeatFile:
         self._state: tuple[str, str | None] | None = None
         self._since = (clock.monotonic(), iso(clock.now()))
         self._written_monotonic = -BEAT_INTERVAL_SECONDS
+        self._last: Heartbeat | None = None
         self.failed_writes = 0
 
     def beat(self, state: WorkerState, reason: str | None = None, **progress: Any) -> bool:
@@ -93,19 +95,33 @@ class HeartbeatFile:
             since=self._since[1],
             **progress,
         )
-        self._written_monotonic = now
         return self._write(beat)
 
+    def repeat(self) -> bool:
+        """The last beat once more, if a second has passed: the loop waits under a deadline and has nothing new to say."""
+        now = self._clock.monotonic()
+        if self._last is None or now - self._written_monotonic < BEAT_INTERVAL_SECONDS:
+            return False
+        return self._write(replace(self._last, beat_monotonic=now, beat_at=iso(self._clock.now())))
+
     def _write(self, beat: Heartbeat) -> bool:
+        self._written_monotonic, self._last = beat.beat_monotonic, beat
         try:
             descriptor = os.open(self._temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
             with os.fdopen(descriptor, "w") as file:
                 json.dump(asdict(beat), file)
             self._temporary.replace(self._path)
-        except OSError:  # a full or read-only disk must not kill the worker; the age of the last beat tells the story
+        except OSError:  # a full disk must not kill the worker; the age of the last beat tells the story
             self.failed_writes += 1
+            self._touch()
             return False
         return True
+
+    def _touch(self) -> None:
+        try:
+            os.utime(self._path)
+        except OSError:  # read only, or never written: nothing more can be said
+            pass
 
 
 def _without_figures(reason: str | None) -> str | None:

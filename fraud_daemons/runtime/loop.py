@@ -19,6 +19,7 @@ from fraud_daemons.errors import AnotherCopyError, ExitCode, FatalFault, Overloa
 from fraud_daemons.observability import events
 from fraud_daemons.observability.heartbeat import HeartbeatFile, WorkerState
 from fraud_daemons.observability.logs import Logger
+from fraud_daemons.observability.pulse import heard_by
 from fraud_daemons.runtime.activity import Activity, Outcome
 from fraud_daemons.runtime.backoff import Backoff
 from fraud_daemons.runtime.signals import StopRequest
@@ -84,6 +85,10 @@ class Loop:
 
     def run(self) -> ExitCode:
         """Turn until stopped. The exit code says why."""
+        with heard_by(self._beat_file.repeat):
+            return self._run()
+
+    def _run(self) -> ExitCode:
         self._beat()
         while not self._stop.requested and self._exit is None:
             for turn in self._turns:

@@ -6,16 +6,22 @@ import os
 import shutil
 import signal
 import tempfile
+import threading
 import time
 import uuid
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 
+from fraud_daemons.clock import SystemClock
 from fraud_daemons.errors import CommitAmbiguous, OverloadFault, TransientFault
+from fraud_daemons.observability.heartbeat import HeartbeatFile, read_heartbeat
+from fraud_daemons.observability.process_identity import identity_of
+from fraud_daemons.observability.pulse import heard_by
 from fraud_daemons.postgres_runtime.connector import (
     ConnectOptions,
     DsnSource,
@@ -58,7 +64,7 @@ def source(server: PostgresServer) -> Iterator[DsnSource]:
 @contextmanager
 def frozen(server: PostgresServer) -> Iterator[None]:
     """SIGSTOP for the postmaster and all its children, SIGCONT at the end."""
-    postmaster = int((server.directory / "postgres" / "postmaster.pid").read_text().splitlines()[0])
+    postmaster = _postmaster(server)
     children = Path(f"/proc/{postmaster}/task/{postmaster}/children").read_text().split()
     everybody = [postmaster, *map(int, children)]
     try:
@@ -68,6 +74,10 @@ def frozen(server: PostgresServer) -> Iterator[None]:
     finally:
         for pid in reversed(everybody):
             os.kill(pid, signal.SIGCONT)
+
+
+def _postmaster(server: PostgresServer) -> int:
+    return int((server.directory / "postgres" / "postmaster.pid").read_text().splitlines()[0])
 
 
 @contextmanager
@@ -95,6 +105,30 @@ def test_a_scope_on_a_frozen_server_ends_at_its_deadline_and_works_again_after_t
             ask(source)
         assert caught.value.reason == "postgres: connect timeout"
     assert ask(source) == (1,)
+
+
+def test_a_long_wait_for_a_frozen_server_keeps_the_heart_beating(
+    server: PostgresServer, source: DsnSource, tmp_path: Path
+) -> None:
+    """A reader of whole runs may wait for a minute; the file beats once a second all the while, so no watchdog takes it for
+    hung, and the answer is right after the thaw."""
+    long = replace(OPTIONS, application_name="patient_test", statement_timeout=60, client_deadline=70)
+    beat = HeartbeatFile(
+        tmp_path / "b.json", worker="w", pack="p", process=identity_of(os.getpid()), clock=SystemClock(), version="test"
+    )
+    beat.beat("ready", steps=7)
+    with heard_by(beat.repeat), postgres_threadlocal_connection(source, long) as connection:
+        with frozen(server):
+            threading.Timer(3.5, os.kill, (_postmaster(server), signal.SIGCONT)).start()
+            backend = connection.info.backend_pid
+            threading.Timer(3.5, os.kill, (backend, signal.SIGCONT)).start()
+            begun = time.monotonic()
+            assert connection.execute("select 1").fetchone() == (1,)
+        waited = time.monotonic() - begun
+    assert waited > 3.0
+    last = read_heartbeat(tmp_path / "b.json")
+    assert last.steps == 7
+    assert last.beat_monotonic > begun + 2.0
 
 
 def test_a_frozen_commit_is_ambiguous(server: PostgresServer, source: DsnSource) -> None:

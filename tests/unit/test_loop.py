@@ -20,9 +20,11 @@ from fraud_daemons.errors import (
 )
 from fraud_daemons.observability.heartbeat import HeartbeatFile, read_heartbeat
 from fraud_daemons.observability.process_identity import identity_of
+from fraud_daemons.observability.pulse import pulse
 from fraud_daemons.runtime.activity import Outcome, PlainActivity
 from fraud_daemons.runtime.loop import Limits, Loop
 from fraud_daemons.runtime.signals import StopRequest
+from fraud_daemons.supervision.watchdog import BeatSeen
 
 
 class Scripted(PlainActivity):
@@ -191,3 +193,45 @@ def test_a_beat_on_a_full_disk_does_not_kill(tmp_path: Path) -> None:
     )
     assert beat.beat("ready") is False
     assert beat.failed_writes == 1
+
+
+def test_a_beat_on_a_full_disk_still_moves_the_file(tmp_path: Path) -> None:
+    """When there is no room for a new file the old one is touched: enough for the watchdog, and its age is still told."""
+    me = identity_of(os.getpid())
+    assert me
+    clock = ManualClock()
+    path = tmp_path / "b.json"
+    beat = HeartbeatFile(path, worker="w", pack="p", process=me, clock=clock, version="test")
+    seen = BeatSeen(path)
+    assert beat.beat("ready")
+    assert seen.moved()
+    assert not seen.moved()
+    (tmp_path / "b.new").mkdir()  # in the way, as a full disk is
+    clock.advance(5.0)
+    assert beat.beat("ready") is False
+    assert seen.moved()
+    last = read_heartbeat(path)
+    assert last
+    assert last.beat_monotonic == 0.0
+
+
+def test_a_step_that_waits_under_a_deadline_beats_meanwhile(tmp_path: Path) -> None:
+    """Pulses within a step repeat the last beat once a second; outside the loop nobody hears them."""
+    bench = Bench(tmp_path, [])
+
+    def step() -> Outcome:
+        for _ in range(30):
+            bench.clock.advance(0.5)
+            pulse()
+        beat = read_heartbeat(bench.path)
+        assert beat
+        assert (beat.state, beat.beat_monotonic) == ("starting", 15.0)
+        bench.stop.request()
+        return Outcome()
+
+    bench.activity.step = step
+    assert bench.run() is ExitCode.GOOD
+    last = read_heartbeat(bench.path)
+    bench.clock.advance(60.0)
+    pulse()
+    assert read_heartbeat(bench.path) == last
