@@ -36,7 +36,7 @@ class DeadlineConnection(psycopg.Connection[Any]):
     client_deadline: float | None = None
 
     @classmethod
-    def connect(cls, conninfo: str = "", **parameters: Any) -> Self:  # type: ignore[override]
+    def connect(cls, conninfo: str = "", **parameters: Any) -> Self:
         """As the driver's; connect_timeout is the end of this wait."""
         pulse()
         return super().connect(conninfo, **parameters)
