@@ -26,6 +26,7 @@ from fraud_daemons.runtime.signals import StopRequest
 from fraud_daemons.state import runs, stream_requests, streams
 from fraud_daemons.state.runs import Run
 from fraud_daemons.state.streams import Stream
+from fraud_daemons.supervision.waiting import operator_name
 from fraud_daemons.worlds.sealed import open_world
 
 CONTROL = "control"
@@ -37,7 +38,9 @@ PRODUCER = "world_stream_producer"
 def new_run(profile: Profile, *, live: bool = False, note: str = "", clock: Clock | None = None) -> Run:
     """Begin a run. Raises CommandError when one began in the same second."""
     database = bootstrap.operator_database(profile, "run")
-    return bootstrap.begin_run(profile, database, live=live, note=note, clock=clock or SystemClock())
+    return bootstrap.begin_run(
+        profile, database, live=live, note=note, clock=clock or SystemClock(), by=operator_name()
+    )
 
 
 def current_run(profile: Profile) -> Run | None:

@@ -90,9 +90,9 @@ def _seed(profile: Profile, database: Database) -> None:
         principals.ensure(connection, keys)
 
 
-def begin_run(profile: Profile, database: Database, *, live: bool, note: str, clock: Clock) -> Run:
+def begin_run(profile: Profile, database: Database, *, live: bool, note: str, clock: Clock, by: str) -> Run:
     """Begin a run: its row, and the hint for the status screen. Raises CommandError for two in one second."""
     with database.scope() as connection:
-        run = runs.begin(connection, at=clock.now(), live=live, note=note)
+        run = runs.begin(connection, at=clock.now(), live=live, note=note, by=by)
     note_current_run(profile.run_dir, run.platform_run_id)
     return run

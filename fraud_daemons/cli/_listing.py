@@ -32,6 +32,20 @@ def reading(profile: Profile, command: str) -> AbstractContextManager[Connection
     return connections(partial(operator_database, profile, command))
 
 
+def note_read(profile: Profile, subject: str, *, run: str) -> None:
+    """Write down who reads which evidence, before it is shown: what cannot be written down is not shown."""
+    from fraud_daemons.bootstrap import operator_database
+    from fraud_daemons.clock import SystemClock
+    from fraud_daemons.state import governance
+    from fraud_daemons.supervision.waiting import operator_name
+
+    with operator_database(profile, "governance").scope() as connection:
+        governance.record(
+            connection, governance.Kind.EVIDENCE_READ, subject=subject, by=operator_name(), at=SystemClock().now(),
+            platform_run_id=run,
+        )  # fmt: skip
+
+
 def page_options(after: str, *, default: int = PAGE_DEFAULT) -> Callable[..., Any]:
     """--limit and --after; `after` says what a page continues behind."""
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import click
 
-from fraud_daemons.cli._listing import chosen_run, reading, run_option
+from fraud_daemons.cli._listing import chosen_run, note_read, reading, run_option
 from fraud_daemons.cli.options import Invocation, invocation
 from fraud_daemons.config.dsns import PLATFORM_DSN
 from fraud_daemons.errors import ExitCode
@@ -30,6 +30,7 @@ def verify_command(call: Invocation, *, run: str | None) -> int:
     with reading(profile, "archive") as tables_of:
         chosen = chosen_run(tables_of(PLATFORM_DSN), run)
         ledger = segments.of_run(tables_of("ARCHIVE_WRITER_LEDGER_DSN"), "archive", FAMILY, chosen)
+    note_read(profile, "archive", run=chosen)
     document = verify(ledger, evidence_store(profile), run=chosen)
     call.answer(document, text=_text(document))
     return int(ExitCode.GOOD if document["verdict"] == "PASS" else ExitCode.NO)

@@ -12,6 +12,7 @@ from fraud_daemons.cli._listing import (
     chosen_run,
     jsonable,
     next_page,
+    note_read,
     page_options,
     reading,
     run_option,
@@ -70,10 +71,12 @@ def show_command(call: Invocation, *, quarantine_id: str, payload: bool) -> int:
     """One refused event. 1 when there is none."""
     from fraud_daemons.state import receipts
 
-    with reading(call.load_profile(), "quarantine") as tables_of:
+    profile = call.load_profile()
+    with reading(profile, "quarantine") as tables_of:
         row = receipts.quarantine_row(tables_of(IG_ADMISSION_DSN), quarantine_id)
     if row is None:
         raise CommandError(f"nothing refused has the id {quarantine_id!r}; see: platform quarantine list")
+    note_read(profile, f"quarantine {quarantine_id}", run=row["platform_run_id"] or "")
     body = bytes(row.pop("body"))
     document: dict[str, Any] = {**jsonable(row), "bytes": len(body)}
     if payload:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 import orjson
 
-from fraud_daemons.cli._listing import chosen_run, jsonable, reading, run_option
+from fraud_daemons.cli._listing import chosen_run, jsonable, note_read, reading, run_option
 from fraud_daemons.cli.options import Invocation, invocation
 from fraud_daemons.config.dsns import IG_ADMISSION_DSN, PLATFORM_DSN
 from fraud_daemons.errors import CommandError, ExitCode
@@ -47,6 +47,7 @@ def show_command(call: Invocation, *, event_id: str, run: str | None) -> int:
             )
             for row in found
         ]
+    note_read(profile, f"receipt {event_id}", run=chosen)
     store = evidence_store(profile)
     shown = [
         {**jsonable(row), "evidence": _evidence(row, segment, store)}

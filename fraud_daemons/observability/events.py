@@ -35,3 +35,6 @@ CONSOLE_REFUSED: Final = "console_refused"
 # reports
 REPORT_WRITTEN: Final = "report_written"
 REPORT_CONFLICTED: Final = "report_conflicted"
+# governance
+GOVERNANCE_WRITTEN: Final = "governance_written"
+GOVERNANCE_CONFLICTED: Final = "governance_conflicted"

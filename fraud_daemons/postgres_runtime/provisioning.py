@@ -245,6 +245,8 @@ def _grant(connection: Connection, schemas: Sequence[str], *, roles: Sequence[st
             run("grant pg_read_all_stats to {r}", r=reader)
     if "control" in schemas:
         run("grant insert, update on all tables in schema control to {r}", r=OPERATOR)
+        run("revoke update on control.governance from {r}", r=OPERATOR)
+        run("grant insert on control.governance to {r}", r=REPORTER)  # it sees workers that are held
     for own in (schema for schema in READER_SCHEMAS if schema in schemas):
         run("grant select, insert, update, delete on all tables in schema {s} to {r}", s=own, r=role_of(own))
 

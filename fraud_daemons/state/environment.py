@@ -58,3 +58,11 @@ def partitions(connection: Connection) -> dict[str, int]:
     """Partitions of each topic."""
     rows = connection.execute("select topic, count(*) from bus.heads group by topic")
     return dict(rows.fetchall())
+
+
+def sessions_opened(connection: Connection) -> int:
+    """Sessions that clients ever opened to this database, as the server itself counts them (`pg_stat_database`)."""
+    row = connection.execute(
+        "select sessions::bigint from pg_stat_database where datname = current_database()"
+    ).fetchone()
+    return int(row[0]) if row else 0

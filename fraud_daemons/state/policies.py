@@ -7,6 +7,8 @@ from datetime import datetime
 
 from fraud_daemons.domain.policy import Policy
 from fraud_daemons.postgres_runtime.connector import Connection
+from fraud_daemons.state import governance
+from fraud_daemons.state.governance import Kind
 
 
 @dataclass(frozen=True)
@@ -63,4 +65,8 @@ def activate(
         (name, policy.digest, reason, by, at),
     ).fetchone()
     assert row is not None  # noqa: S101 - an insert without a condition returns its row
+    governance.record(
+        connection, Kind.POLICY_ACTIVATED, subject=name, by=by, at=at,
+        detail={**policy.identity(), "reason": reason, "sequence": row[0]},
+    )  # fmt: skip
     return Activation(*row)

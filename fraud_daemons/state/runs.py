@@ -8,6 +8,8 @@ from datetime import datetime
 
 from fraud_daemons.errors import CommandError
 from fraud_daemons.postgres_runtime.connector import Connection
+from fraud_daemons.state import environment, governance
+from fraud_daemons.state.governance import Kind
 
 
 @dataclass(frozen=True)
@@ -28,9 +30,10 @@ def run_id_at(moment: datetime) -> str:
     return moment.strftime("platform_%Y%m%dT%H%M%SZ")
 
 
-def begin(connection: Connection, *, at: datetime, live: bool, note: str) -> Run:
-    """Begin a run. Raises CommandError when one began in the same second: ids are never made up to dodge that."""
-    run = Run(run_id_at(at), at, live, note)
+def begin(connection: Connection, *, at: datetime, live: bool, note: str, by: str = "") -> Run:
+    """Begin a run, which ends the one before. Raises CommandError when one began in the same second: ids are never made
+    up to dodge that."""
+    run, before = Run(run_id_at(at), at, live, note), current(connection)
     done = connection.execute(
         "insert into control.runs (platform_run_id, started_at, live, note) values (%s, %s, %s, %s)"
         " on conflict do nothing",
@@ -38,6 +41,16 @@ def begin(connection: Connection, *, at: datetime, live: bool, note: str) -> Run
     )
     if done.rowcount == 0:
         raise CommandError(f"run {run.platform_run_id} began in this very second; wait a second and begin another")
+    if before is not None:
+        ended, follower = before.platform_run_id, {"next": run.platform_run_id}
+        governance.record(
+            connection, Kind.RUN_ENDED, subject=ended, by=by, at=at, detail=follower, platform_run_id=ended
+        )
+    governance.record(
+        connection, Kind.RUN_STARTED, subject=run.platform_run_id, by=by, at=at,
+        detail={"live": live, "note": note, "sessions": environment.sessions_opened(connection)},
+        platform_run_id=run.platform_run_id,
+    )  # fmt: skip
     return run
 
 

@@ -148,18 +148,18 @@ def _counts(record: dict[str, Any]) -> bool:
     return record.get("event_type") != "progress_mark"
 
 
-def in_reports() -> Plant:
-    """Delete the object of one report and put the other report's a second time."""
+def in_single_objects(family: str, field: str) -> Plant:
+    """Delete the first object of a family that has one for each record, and put the second one a second time."""
 
     @contextmanager
     def plant(stores: Stores) -> Iterator[Named]:
-        prefix = f"{stores.run}/obs/run_report/"
+        prefix = f"{stores.run}/{family}/"
         first, last = stores.objects.keys(prefix)[:2]
         before, other = stores.objects.get(first), stores.objects.get(last)
         stores.objects.delete(first)
         stores.objects.put(f"{prefix}zz.json", other)
         try:
-            yield Named(orjson.loads(before)["request_id"], orjson.loads(other)["request_id"])
+            yield Named(orjson.loads(before)[field], orjson.loads(other)[field])
         finally:
             stores.objects.put(first, before)
             stores.objects.delete(f"{prefix}zz.json")
@@ -266,6 +266,7 @@ PLANTS: Final[dict[str, Plant]] = {
         _planted("label_id", "source_ref", "flow_id"),
         surplus=f"{PLANTED}|{PLANTED}",
     ),
-    "reports_equal_report_objects": in_reports(),
+    "reports_equal_report_objects": in_single_objects("obs/run_report", "request_id"),
+    "governance_events_equal_objects": in_single_objects("gov", "event_id"),
 }
 """Line -> the defect in the stage on its right."""

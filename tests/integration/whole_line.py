@@ -17,6 +17,7 @@ from fraud_daemons.domain.cases import Disposition, EntryKind
 from fraud_daemons.domain.identity import derived_id
 from fraud_daemons.runtime.activity import Activity
 from fraud_daemons.runtime.worker import Worker
+from fraud_daemons.state import governance
 from fraud_daemons.workers.case_labels import case_management, case_trigger, label_store
 from fraud_daemons.workers.control_ingress import world_stream_producer
 from fraud_daemons.workers.decision_lane import action_layer, decision_fabric, decision_log_audit
@@ -83,6 +84,7 @@ def finish(line: Line, *, replaced: Worker | None = None) -> None:
         "insert into control.posture_pins (mode, reason, pinned_by, pinned_at)"
         " values ('NORMAL', 'nothing degrades here', 'test', '2026-01-01T00:00:00Z')"
     )
+    govern(line)
     for _ in range(3):  # cases are resolved; their labels are made; the labels go back to the feature plane
         for worker in BEHIND_THE_GATE:
             if worker is replaced:
@@ -90,6 +92,16 @@ def finish(line: Line, *, replaced: Worker | None = None) -> None:
             else:
                 settle(line, worker)
         resolve_cases(line)
+
+
+def govern(line: Line) -> None:
+    """Two deeds of people, written down for the run."""
+    with line.database.scope() as connection:
+        for subject in ("client", "world_stream_producer"):
+            governance.record(
+                connection, governance.Kind.KEY_ROTATED, subject=subject, by="ada", at=line.clock.now(),
+                platform_run_id=line.run,
+            )  # fmt: skip
 
 
 def settle(line: Line, worker: Worker) -> None:

@@ -1,4 +1,4 @@
-"""The reports themselves: the lines of the run report for the pack `obs_gov`."""
+"""The reports themselves and what governed the run: the lines of the run report for the pack `obs_gov`."""
 
 from __future__ import annotations
 
@@ -15,5 +15,14 @@ LINES: Final[tuple[Line, ...]] = (
             "select request_id from reporter.reports where platform_run_id = %(run)s and state = 'COMPLETE'",
         ),
         Objects("object store: report objects", "obs/run_report", "request_id"),
+    ),
+    Line(
+        "governance_events_equal_objects",
+        Query(
+            "governance: ids of the run's events",
+            "PLATFORM_DSN",
+            "select event_id from control.governance where platform_run_id = %(run)s",
+        ),
+        Objects("object store: governance objects", "gov", "event_id"),
     ),
 )

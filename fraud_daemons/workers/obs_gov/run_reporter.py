@@ -29,6 +29,7 @@ from fraud_daemons.state import progress, reports
 from fraud_daemons.workers.obs_gov._equation_terms import Line
 from fraud_daemons.workers.obs_gov._equations import LINES
 from fraud_daemons.workers.obs_gov._figures import Figures
+from fraud_daemons.workers.obs_gov._governance import HeldWatch, write_objects
 from fraud_daemons.workers.obs_gov._sides import Readers, balancing
 
 IDLE_REST_SECONDS = 0.2
@@ -86,6 +87,8 @@ class Reporting(PlainActivity):
     def _go_on_with(self, line: Line, run: str) -> Outcome:
         """The next piece of an equation; its result when there is no other."""
         if self._balancing is None:
+            if line.name in WORKER.equations:  # our own objects: nobody else can put what came up meanwhile
+                self._write_what_is_fixed()
             self._balancing = balancing(self._readers, line, run)
         try:
             next(self._balancing)
@@ -117,6 +120,7 @@ class Reporting(PlainActivity):
             reports.intend(connection, report, at=self._context.clock.now())
 
     def _write_what_is_fixed(self) -> None:
+        write_objects(self._context)
         with self._context.database.scope() as connection:
             waiting = reports.unwritten(connection)
         for report in waiting:
@@ -172,8 +176,8 @@ class Reporting(PlainActivity):
 
 
 def build(context: WorkerContext) -> list[Activity]:
-    """The intake of requests and the making of reports."""
-    return [context.consumer(RequestIntake(), topics=WORKER.consumes), Reporting(context)]
+    """The intake of requests, the making of reports, and a look at who is held."""
+    return [context.consumer(RequestIntake(), topics=WORKER.consumes), Reporting(context), HeldWatch(context)]
 
 
 _BUILD: Callable[[WorkerContext], Sequence[Activity]] = build
@@ -184,5 +188,5 @@ WORKER = Worker(
     dsn="PLATFORM_DSN",
     consumes=("control",),
     build=_BUILD,
-    equations=("reports_equal_report_objects",),
+    equations=("reports_equal_report_objects", "governance_events_equal_objects"),
 )
