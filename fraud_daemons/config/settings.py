@@ -103,6 +103,11 @@ SETTINGS: tuple[Setting, ...] = (
     Setting("gate", "threads", int, 4, between(1, 32)),
     Setting("gate", "batch_events_max", int, 1000, between(2, 10000)),
     Setting("gate", "body_bytes_max", int, 8 * 1024 * 1024, between(1024, 256 * 1024 * 1024)),
+    Setting("gate", "json_depth_max", int, 16, between(3, 128)),  # an event in an array stands three deep
+    # back-pressure: more than this waiting and the gate says 429; 0 = without end
+    Setting("gate", "unsealed_records_max", int, 500_000, between(0, 10**9)),  # a minute without an object store
+    Setting("gate", "unbound_records_max", int, 400_000, between(0, 10**9)),  # two minutes of the context store's work
+    Setting("gate", "undecided_flows_max", int, 100_000, between(0, 10**9)),  # two minutes of decisions
     Setting("gate", "wait_ms_max", int, 5000, between(0, 60000)),
     # --- producer
     Setting("producer", "round_transactions_max", int, 240, between(1, 900)),

@@ -29,6 +29,10 @@ class Malformed(Exception):
     """The body as a whole is not JSON; the message says where."""
 
 
+class TooMany(Exception):
+    """The body holds more events than a request may; the message says how many."""
+
+
 class Identity(NamedTuple):
     """What admission is unique by; also the key of ig.admissions."""
 
@@ -99,21 +103,30 @@ class Settled:
     refusals: tuple[Refusal, ...]
 
 
-def read_batch(body: bytes, *, ndjson: bool) -> list[Item]:
-    """The events of a body: one object, an array, or one object per line. Raises Malformed."""
+def read_batch(body: bytes, *, ndjson: bool, events_max: int) -> list[Item]:
+    """The events of a body: one object, an array, or one object per line. Raises Malformed and TooMany."""
     if ndjson:
-        return _lines(body)
+        return _lines(body, events_max)
     try:
         value = orjson.loads(body)
     except orjson.JSONDecodeError as error:
         if body.lstrip()[:1] == b"{" and b"\n" in body.strip():  # lines sent under the name of plain JSON
-            return _lines(body)
+            return _lines(body, events_max)
         raise Malformed(f"the body is not JSON: {error}") from error
-    return [Item(value=event) for event in value] if isinstance(value, list) else [Item(value=value)]
+    events = value if isinstance(value, list) else [value]
+    _check_number(len(events), events_max)
+    return [Item(value=event) for event in events]
 
 
-def _lines(body: bytes) -> list[Item]:
-    items = [_line(line) for line in body.split(b"\n") if line.strip()]
+def _check_number(events: int, events_max: int) -> None:
+    if events > events_max:
+        raise TooMany(f"{events} events; at most {events_max} fit")
+
+
+def _lines(body: bytes, events_max: int) -> list[Item]:
+    lines = [line for line in body.split(b"\n") if line.strip()]
+    _check_number(len(lines), events_max)
+    items = [_line(line) for line in lines]
     if items and all(item.broken for item in items):
         raise Malformed(f"no line of the body is JSON; the first: {items[0].broken}")
     return items

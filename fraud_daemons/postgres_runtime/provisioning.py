@@ -51,11 +51,11 @@ READER_SCHEMAS = ("reporter", "conformance", "console")
 """Schemas of those who watch: their role reads every table and writes only its own schema."""
 
 READS = {
-    "ig": ("df.decisions",),
+    "ig": ("df.decisions", "checkpoints.positions"),
     "df": ("dl.postures", "ieg.versions", "dead_letters.letters"),
     "dl": ("checkpoints.positions",),
 }
-"""Tables of another component that a component may read: the gate answers GET /v1/decisions; a decision is made under
+"""Tables of another component that a component may read: the gate answers GET /v1/decisions and looks how far the stages behind it have read; a decision is made under
 the posture of the degrade ladder, names the version of the entity graph, and also for a record that the feature plane set aside, wherever that plane's letters are; the degrade
 ladder looks how far the stages before a decision have read."""
 

@@ -15,7 +15,6 @@ from fraud_daemons.postgres_runtime.connector import ConnectOptions, DsnSource
 from fraud_daemons.runtime.database import Database
 from fraud_daemons.workers.control_ingress import ingestion_gate
 from fraud_daemons.workers.control_ingress._gate_intake import keys_of_partitions
-from fraud_daemons.workers.control_ingress._gate_pressure import Pressure
 from tests.gate import CLIENT_KEY, Gate, events_of, free_port, mark, open_gate, prepare, traffic
 from tests.line import RUN, Line
 
@@ -297,19 +296,6 @@ def test_a_draining_gate_takes_nothing_more(gate: Gate) -> None:
     gate.stop.request()
     answer = gate.post(events_of(range(2), run=RUN))
     assert (answer.status, answer.headers["Retry-After"]) == (503, "1")
-
-
-def test_evidence_too_far_behind_is_back_pressure(line: Line, monkeypatch: pytest.MonkeyPatch) -> None:
-    """With more unsealed records than the limit the gate answers 429; when the sealers have caught up it opens again."""
-    monkeypatch.setattr(Pressure.__init__, "__kwdefaults__", {"unsealed_records_max": 5})
-    with open_gate(line) as gate:
-        assert gate.post(events_of(range(10), run=RUN)).status == 200
-        line.clock.advance(2)
-        answer = gate.post(events_of(range(10, 12), run=RUN))
-        assert (answer.status, answer.body["error"]) == (429, "evidence_behind")
-        assert int(answer.headers["Retry-After"]) >= 1
-        seal(line, gate)
-        assert gate.post(events_of(range(10, 12), run=RUN)).statuses == ["ADMITTED"] * 2
 
 
 def test_sealing_repeats_the_same_bytes_after_a_crash(line: Line, gate: Gate) -> None:

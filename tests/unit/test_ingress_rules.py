@@ -93,9 +93,12 @@ def test_what_is_no_transaction_is_refused(wrong: object) -> None:
 
 def test_a_body_is_read_as_object_array_or_lines() -> None:
     """Three shapes; lines under plain JSON's name work too; a body without any JSON is malformed."""
-    assert [item.value for item in read_batch(b'{"a": 1}', ndjson=False)] == [{"a": 1}]
-    assert [item.value for item in read_batch(b"[1, 2]", ndjson=False)] == [1, 2]
-    assert [item.value for item in read_batch(b'{"a": 1}\r\n\n{"a": 2}', ndjson=False)] == [{"a": 1}, {"a": 2}]
-    assert read_batch(b"[]", ndjson=False) == []
+    assert [item.value for item in read_batch(b'{"a": 1}', ndjson=False, events_max=1000)] == [{"a": 1}]
+    assert [item.value for item in read_batch(b"[1, 2]", ndjson=False, events_max=1000)] == [1, 2]
+    assert [item.value for item in read_batch(b'{"a": 1}\r\n\n{"a": 2}', ndjson=False, events_max=1000)] == [
+        {"a": 1},
+        {"a": 2},
+    ]
+    assert read_batch(b"[]", ndjson=False, events_max=1000) == []
     with pytest.raises(Malformed):
-        read_batch(b"x\ny", ndjson=True)
+        read_batch(b"x\ny", ndjson=True, events_max=1000)

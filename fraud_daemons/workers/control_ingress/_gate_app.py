@@ -17,7 +17,8 @@ from typing import Any
 
 import orjson
 
-from fraud_daemons.domain.admission import Malformed, read_batch
+from fraud_daemons.domain.admission import Malformed, TooMany, read_batch
+from fraud_daemons.domain.json_depth import is_deeper
 from fraud_daemons.errors import FatalFault, OverloadFault, TransientFault
 from fraud_daemons.observability import events
 from fraud_daemons.observability.logs import Logger
@@ -58,6 +59,7 @@ class GateApp:
         log: Logger,
         batch_events_max: int,
         body_bytes_max: int,
+        json_depth_max: int,
     ) -> None:
         self._keys = keys
         self._intake = intake
@@ -68,6 +70,7 @@ class GateApp:
         self._log = log
         self._batch_events_max = batch_events_max
         self._body_bytes_max = body_bytes_max
+        self._json_depth_max = json_depth_max
         self._routes: dict[str, tuple[str, Callable[[Request], Reply]]] = {
             "/v1/events": ("POST", self._post_events),
             "/v1/transactions": ("POST", self._post_transaction),
@@ -131,9 +134,13 @@ class GateApp:
         self._open_for_business()
         principal = self._keys.principal(request.key)
         self._pressure.check()
-        body = request.body(bytes_max=self._body_bytes_max)
+        body = self._body(request)
         try:
-            items = read_batch(body, ndjson=request.content_type in NDJSON_TYPES)
+            items = read_batch(body, ndjson=request.content_type in NDJSON_TYPES, events_max=self._batch_events_max)
+        except TooMany as many:
+            raise Refused(
+                HTTPStatus.REQUEST_ENTITY_TOO_LARGE, "batch_too_large", str(many), fix="send smaller batches"
+            ) from many
         except Malformed as malformed:
             raise Refused(
                 HTTPStatus.BAD_REQUEST,
@@ -141,13 +148,6 @@ class GateApp:
                 str(malformed),
                 fix="send one event, a JSON array of events, or one event per line (application/x-ndjson)",
             ) from malformed
-        if len(items) > self._batch_events_max:
-            raise Refused(
-                HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
-                "batch_too_large",
-                f"{len(items)} events; at most {self._batch_events_max} fit",
-                fix="send smaller batches",
-            )
         results = self._intake.admit(items, principal)
         return Reply(HTTPStatus.OK, orjson.dumps({"results": results}))
 
@@ -155,7 +155,19 @@ class GateApp:
         self._open_for_business()
         principal = self._keys.principal(request.key)
         self._pressure.check()
-        return self._transactions.take(request.body(bytes_max=self._body_bytes_max), principal)
+        return self._transactions.take(self._body(request), principal)
+
+    def _body(self, request: Request) -> bytes:
+        """The body within its limits, before anything of it is parsed. Raises Refused."""
+        body = request.body(bytes_max=self._body_bytes_max)
+        if is_deeper(body, self._json_depth_max):
+            raise Refused(
+                HTTPStatus.BAD_REQUEST,
+                "too_deep",
+                f"arrays and objects are nested more than {self._json_depth_max} deep",
+                fix="send events as their schemas say; an event in an array is three deep",
+            )
+        return body
 
     def _get_decision(self, request: Request) -> Reply:
         self._keys.principal(request.key)
@@ -167,9 +179,23 @@ class GateApp:
         return Reply.json(HTTPStatus.OK, {"status": "ok"})
 
     def _readiness(self, _request: Request) -> Reply:
-        self._open_for_business()
-        self._pressure.check()
-        return Reply.json(HTTPStatus.OK, {"status": "ready"})
+        """200 when an event would be taken in now; else what /v1/events would answer. Every look with its reason."""
+        refusals: dict[str, Refused | None] = {}
+        try:
+            refusals["draining"] = None
+            self._open_for_business()
+        except Refused as refused:
+            refusals["draining"] = refused
+        try:
+            refusals.update(self._pressure.looks())
+            refusals["database"] = None
+        except (TransientFault, FatalFault) as fault:
+            refusals["database"] = away(fault.reason, retry_after_seconds=RETRY_AFTER_SECONDS)
+        checks = {name: refused.detail if refused else "ok" for name, refused in refusals.items()}
+        first = next(filter(None, refusals.values()), None)
+        if first is None:
+            return Reply.json(HTTPStatus.OK, {"status": "ready", "checks": checks})
+        return refusal_reply(first, status="not ready", checks=checks)
 
     def _open_for_business(self) -> None:
         if self._draining():

@@ -90,12 +90,12 @@ class Request:
         return int(text[:9])
 
 
-def refusal_reply(refused: Refused) -> Reply:
-    """The answer to a request that is refused as a whole."""
+def refusal_reply(refused: Refused, **further: Any) -> Reply:
+    """The answer to a request that is refused as a whole; `further` fields stand behind error, detail and fix."""
     wait = refused.retry_after_seconds
     return Reply(
         refused.status,
-        orjson.dumps({"error": refused.error, "detail": refused.detail, "fix": refused.fix}),
+        orjson.dumps({"error": refused.error, "detail": refused.detail, "fix": refused.fix, **further}),
         (("Retry-After", str(wait)),) if wait is not None else (),
     )
 

@@ -23,6 +23,7 @@ from fraud_daemons.runtime.worker import Worker, WorkerContext
 from fraud_daemons.workers.control_ingress._gate_app import GateApp
 from fraud_daemons.workers.control_ingress._gate_decisions import Decisions
 from fraud_daemons.workers.control_ingress._gate_disk import DiskGuard, DiskWatch
+from fraud_daemons.workers.control_ingress._gate_downstream import Downstream
 from fraud_daemons.workers.control_ingress._gate_evidence import (
     QUARANTINE,
     QUARANTINE_FAMILY,
@@ -34,7 +35,7 @@ from fraud_daemons.workers.control_ingress._gate_evidence import (
 )
 from fraud_daemons.workers.control_ingress._gate_intake import QUARANTINE_TOPIC, Intake
 from fraud_daemons.workers.control_ingress._gate_keys import Keys
-from fraud_daemons.workers.control_ingress._gate_pressure import Pressure
+from fraud_daemons.workers.control_ingress._gate_pressure import Limits, Pressure
 from fraud_daemons.workers.control_ingress._gate_transactions import Transactions
 
 SEALERS = (
@@ -75,11 +76,24 @@ def build(context: WorkerContext) -> list[Activity]:
             waiters_max=max(1, get("gate.threads") - THREADS_KEPT_FREE),
             wait_ms_max=get("gate.wait_ms_max"),
         ),
-        pressure=Pressure(database, context.clock, disk, sealers=SEALERS, queued=lambda: service.queued()),  # noqa: PLW0108 - it is made below
+        pressure=Pressure(
+            database,
+            context.clock,
+            disk=disk,
+            downstream=Downstream(context),
+            sealers=SEALERS,
+            queued=lambda: service.queued(),  # noqa: PLW0108 - it is made below
+            limits=Limits(
+                unsealed_records=get("gate.unsealed_records_max"),
+                unbound_records=get("gate.unbound_records_max"),
+                undecided_flows=get("gate.undecided_flows_max"),
+            ),
+        ),
         draining=lambda: context.stop.requested,
         log=context.log,
         batch_events_max=get("gate.batch_events_max"),
         body_bytes_max=get("gate.body_bytes_max"),
+        json_depth_max=get("gate.json_depth_max"),
     )
     service = HttpService(
         app,
