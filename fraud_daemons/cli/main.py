@@ -48,6 +48,7 @@ COMMANDS: dict[str, str] = {
     "backup": "The embedded data in one file.",
     "restore": "A backup back into its place.",
     "bench": "The benchmark, beside its yardsticks.",
+    "drill": "A named fault with its verdict; only on profiles marked for drills.",
     "worker": "Run one worker in the foreground.",
 }
 # A file may not be called like a module of the standard library.
