@@ -63,14 +63,13 @@ def _password_rotated(stage: Stage) -> None:
     """The server has another password before our file has: whoever holds a session loses it and is refused until then."""
     role, password = stage.dice.choice(ROLES), generate_password()
     secrets = read_secrets(stage.profile.run_dir)
-    before = secrets["postgres"][role]
+    before, refused_before = secrets["postgres"][role], stage.server_log_states()["28P01"]
     with stage.owner_statements() as owner:
         _set_password(owner, role, password)
         try:
             stage.fired["sessions_ended"] += _terminate(owner, f"usename = '{role}'")
             stage.rest()
-            refused = stage.server_log_states()["28P01"]
-            stage.fired["refused_28p01"] += refused
+            stage.fired["refused_28p01"] += stage.server_log_states()["28P01"] - refused_before
         except BaseException:
             _set_password(owner, role, before)
             raise
