@@ -1,4 +1,4 @@
-"""platform receipts: was this event admitted, and what does the evidence say."""
+"""platform receipts: was this event admitted, what does the evidence say, and is the evidence what was written."""
 
 from __future__ import annotations
 
@@ -57,6 +57,37 @@ def show_command(call: Invocation, *, event_id: str, run: str | None) -> int:
     call.answer(document, text="\n\n".join(_text(receipt) for receipt in shown))
     wrong = any(receipt["evidence"]["verdict"] == "DIFFERS" for receipt in shown)
     return int(ExitCode.NO if wrong else ExitCode.GOOD)
+
+
+@command.command("verify")
+@click.argument("run", metavar="[RUN]", required=False)
+@invocation
+def verify_command(call: Invocation, *, run: str | None) -> int:
+    """RUN's receipts and quarantine records: ledger, objects, hash chain and the reports' anchors. 1 = deviations, named."""
+    from fraud_daemons.acceptance import gate_evidence
+    from fraud_daemons.bootstrap import evidence_store
+    from fraud_daemons.state import segments
+
+    profile = call.load_profile()
+    with reading(profile, "receipts") as tables_of:
+        chosen, connection = chosen_run(tables_of(PLATFORM_DSN), run), tables_of(IG_ADMISSION_DSN)
+        ledgers = {family: segments.of_run(connection, "ig", family, chosen) for family in gate_evidence.FAMILIES}
+    document = gate_evidence.verify(ledgers, evidence_store(profile), run=chosen)
+    call.answer(document, text=_verified_text(document))
+    return int(ExitCode.GOOD if document["verdict"] == "PASS" else ExitCode.NO)
+
+
+def _verified_text(document: dict[str, Any]) -> str:
+    lines = [document["platform_run_id"]]
+    for family in document["families"]:
+        lines.append(
+            f"  {family['family']:<14} {family['records']} records in {family['segments']} segments,"
+            f" {family['objects']} objects, {family['waiting']} still to be put, {family['anchors']} anchors"
+        )
+        lines += [f"    {deviation['object']}: {deviation['what']}" for deviation in family["examples"]]
+    deviations = sum(family["deviations"] for family in document["families"])
+    counted = f"{deviations} deviations" if deviations else "ledger, objects and reports agree"
+    return "\n".join([*lines, f"verdict  {document['verdict']}: {counted}"])
 
 
 def _evidence(row: dict[str, Any], segment: dict[str, Any] | None, store: EvidenceStore) -> dict[str, Any]:

@@ -39,19 +39,26 @@ def profile(env: Environment) -> Iterator[Check]:
 
 
 def bucket(env: Environment) -> Iterator[Check]:
-    """The evidence bucket takes a put, refuses to overwrite it and gives it back."""
+    """The evidence bucket takes a put, refuses to overwrite it and gives it back; and it keeps every version."""
     name, expected = (
         f"bucket {env.profile.get('objectstore.bucket')}",
         "reachable; a second put of a key changes nothing",
     )
     try:
-        said = probe(env.make_store())
+        store = env.make_store()
+        said, keeps = probe(store), store.keeps_versions()
     except PlatformError as fault:
-        said = str(fault)
+        said, keeps = str(fault), None
     yield judged(
         name, good=said is None, expected=expected, observed=said or "both hold",
         remedy="bring the object store back, or correct objectstore.*; evidence waits meanwhile and nothing is lost",
     )  # fmt: skip
+    if keeps is not None:
+        yield judged(
+            f"versions of {name}", good=keeps, expected="what is overwritten or deleted stays as an older version",
+            observed="kept" if keeps else "not kept",
+            remedy="turn the bucket's versioning on, and deny the writer's identity s3:DeleteObject and s3:DeleteObjectVersion",
+        )  # fmt: skip
 
 
 def policy(env: Environment) -> Iterator[Check]:

@@ -27,9 +27,14 @@ def segment_key(
 
 def report_key(*, platform_run_id: str, request_id: str) -> str:
     """Key of one run report."""
-    return f"{platform_run_id}/obs/run_report/{request_id}.json"
+    return f"{report_prefix(platform_run_id)}{request_id}.json"
 
 
 def governance_key(*, platform_run_id: str, kind: str, event_id: str, at: str) -> str:
     """Key of one governance event; sorts by `at`, the compact form of its time."""
     return f"{platform_run_id or UNPINNED}/gov/{at}-{kind.lower()}-{event_id[:16]}.json"
+
+
+def report_prefix(platform_run_id: str) -> str:
+    """Where a run's reports lie."""
+    return f"{platform_run_id}/obs/run_report/"

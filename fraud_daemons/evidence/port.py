@@ -26,6 +26,17 @@ class ObjectFacts(NamedTuple):
     size: int
 
 
+class ObjectVersion(NamedTuple):
+    """A version of an object: key, the store's name for it, when it was put (ISO 8601), and whether a get gives it now.
+    `deleted` = no bytes but the mark of a deletion, above the versions it hides."""
+
+    key: str
+    version: str
+    put_at: str
+    latest: bool
+    deleted: bool
+
+
 class EvidenceConflict(FatalFault):
     """An object with this key but other bytes exists: evidence was tampered with, or two writers disagree."""
 
@@ -41,6 +52,15 @@ class EvidenceStore(Protocol):
 
     def list(self, prefix: str) -> Iterator[ObjectFacts]:
         """Every object below `prefix`, in key order."""
+
+    def versions(self, prefix: str) -> Iterator[ObjectVersion]:
+        """Every version below `prefix`, an object's newest first; where the store keeps none, each object once."""
+
+    def get_version(self, key: str, version: str) -> bytes:
+        """The bytes of one version. Raises FatalFault when there is none."""
+
+    def keeps_versions(self) -> bool:
+        """Whether what is overwritten or deleted stays as an older version."""
 
     def check(self) -> None:
         """Prove that the bucket can be listed with these credentials. Raises like every other call."""

@@ -7,12 +7,12 @@ start at once on two cores.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from fraud_daemons.errors import FatalFault, OverloadFault, PlatformError, TransientFault
-from fraud_daemons.evidence.port import STORE, EvidenceConflict, ObjectFacts, PutOutcome
+from fraud_daemons.evidence.port import STORE, EvidenceConflict, ObjectFacts, ObjectVersion, PutOutcome
 from fraud_daemons.observability.pulse import pulse
 
 CONNECT_TIMEOUT_SECONDS = 3
@@ -88,6 +88,31 @@ class S3EvidenceStore:
         except Exception as error:
             raise self._translated(error, f"list {prefix}") from error
 
+    def versions(self, prefix: str) -> Iterator[ObjectVersion]:
+        try:
+            pages = self._client.get_paginator("list_object_versions").paginate(
+                Bucket=self._settings.bucket, Prefix=prefix
+            )
+            for page in pages:
+                yield from _versions(page)
+        except Exception as error:
+            raise self._translated(error, f"list versions of {prefix}") from error
+
+    def get_version(self, key: str, version: str) -> bytes:
+        try:
+            answer = self._client.get_object(Bucket=self._settings.bucket, Key=key, VersionId=version)
+            body: bytes = answer["Body"].read()
+        except Exception as error:
+            raise self._translated(error, f"get {key} version {version}") from error
+        return body
+
+    def keeps_versions(self) -> bool:
+        try:
+            status = self._client.get_bucket_versioning(Bucket=self._settings.bucket).get("Status")
+        except Exception as error:
+            raise self._translated(error, f"versioning of bucket {self._settings.bucket}") from error
+        return bool(status == "Enabled")
+
     def check(self) -> None:
         try:
             self._client.list_objects_v2(Bucket=self._settings.bucket, MaxKeys=1)
@@ -123,7 +148,7 @@ class S3EvidenceStore:
         code = _code(error)
         if isinstance(error, PlatformError):
             return error
-        if code in ("NoSuchKey", "404"):
+        if code in ("NoSuchKey", "NoSuchVersion", "404"):
             return FatalFault(f"object store: {what}: no such object", reason=f"{STORE}: no such object")
         if code in REFUSED:
             self._settings, self._client_or_none = self._read_settings(), None
@@ -134,6 +159,13 @@ class S3EvidenceStore:
             raise error
         name = code or type(error).__name__
         return TransientFault(f"object store away: {what}: {name}", reason=f"{STORE}: {name}")
+
+
+def _versions(page: Mapping[str, Any]) -> Iterator[ObjectVersion]:
+    for list_name, deleted in (("DeleteMarkers", True), ("Versions", False)):
+        for entry in page.get(list_name, ()):
+            at = entry["LastModified"].isoformat()
+            yield ObjectVersion(entry["Key"], entry["VersionId"], at, entry["IsLatest"], deleted)
 
 
 def _code(error: Exception) -> str | None:

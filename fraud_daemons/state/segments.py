@@ -79,6 +79,26 @@ def of_run(connection: Connection, schema: str, family: str, run: str) -> list[t
     return [(Segment(*row[:-1]), row[-1]) for row in rows]
 
 
+@dataclass(frozen=True)
+class ChainEnd:
+    """How far one chain of a run goes: segments so far, and the newest one's hash."""
+
+    family: str
+    topic: str
+    partition: int
+    segments: int
+    sha256: str
+
+
+def chain_ends(connection: Connection, schema: str, run: str) -> list[ChainEnd]:
+    """The end of each of a run's chains, in order of family and place."""
+    statement = sql.SQL(
+        'select family, topic, "partition", count(*), (array_agg(sha256 order by first_position desc))[1]'
+        ' from {}.segments where platform_run_id = %s group by family, topic, "partition" order by 1, 2, 3'
+    )
+    return [ChainEnd(*row) for row in connection.execute(statement.format(sql.Identifier(schema)), (run,))]
+
+
 def complete(connection: Connection, schema: str, segment: Segment) -> None:
     """Record that the object is there."""
     connection.execute(

@@ -31,7 +31,7 @@ from fraud_daemons.postgres_runtime.connector import ConnectOptions, DsnSource, 
 from fraud_daemons.postgres_runtime.provisioning import all_roles
 from fraud_daemons.runtime.database import Database
 from fraud_daemons.state import principals
-from fraud_daemons.supervision.substrate.objectstore import ObjectStore
+from fraud_daemons.supervision.substrate.objectstore import ObjectStore, client_for
 from fraud_daemons.supervision.substrate.postgres import PostgresServer
 from fraud_daemons.workers.obs_gov import environment_conformance
 from tests.gate import events_of, open_gate
@@ -47,6 +47,7 @@ class Running:
     root: Path
     run_dir: Path
     store: S3Settings
+    owner_of_store: Any
 
     def __post_init__(self) -> None:
         self.environment_variables: dict[str, str] = {"PLATFORM_DSN": self.dsn}
@@ -120,7 +121,8 @@ def _provisioned(
         endpoint=object_store.endpoint, bucket=object_store.bucket, region="us-east-1",
         access_key=object_store.writer_access_key, secret_key=object_store.writer_secret_key,
     )  # fmt: skip
-    made = Running(*(postgres_server.dsn(name) for name in names), root, run_dir, store)
+    owner = client_for(object_store.endpoint, object_store.access_key, object_store.secret_key)
+    made = Running(*(postgres_server.dsn(name) for name in names), root, run_dir, store, owner)
     bootstrap.provision(made.profile())
     with psycopg.connect(made.dsn) as connection:
         principals.ensure(connection, {"producer_key": "p" * 40, "client_key": "c" * 40})  # type: ignore[arg-type]
@@ -175,6 +177,17 @@ def a_stopped_bucket(running: Running) -> Iterator[None]:
     running.store = good
 
 
+def a_bucket_without_versions(running: Running) -> Iterator[None]:
+    owner = running.owner_of_store
+    where = {"Bucket": running.store.bucket}
+    policy = owner.get_bucket_policy(**where)["Policy"]
+    owner.delete_bucket_policy(**where)
+    owner.put_bucket_versioning(**where, VersioningConfiguration={"Status": "Suspended"})
+    yield
+    owner.put_bucket_versioning(**where, VersioningConfiguration={"Status": "Enabled"})
+    owner.put_bucket_policy(**where, Policy=policy)
+
+
 def a_changed_policy_byte(running: Running) -> Iterator[None]:
     file = running.root / "config" / "policies" / "baseline.toml"
     text = file.read_text()
@@ -227,6 +240,7 @@ FAULTS: list[tuple[Fault, str, str]] = [
     (a_dropped_index, f"catalogue {PLATFORM_DSN}", "gone: index ieg.edges.edges_by_entity"),
     (a_changed_column, f"catalogue {PLATFORM_DSN}", "changed: column ig.principals.active"),
     (a_stopped_bucket, "bucket fraud-platform", "object store"),
+    (a_bucket_without_versions, "versions of bucket fraud-platform", "not kept"),
     (a_changed_policy_byte, "policy", "file"),
     (an_expired_key, "gate key client", "ended at"),
     (a_worker_of_another_version, "worker action_layer", "0.0.9+000000000000"),

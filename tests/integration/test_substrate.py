@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
@@ -16,7 +17,7 @@ from fraud_daemons.config.ports import choose_ports, is_free, port_holder
 from fraud_daemons.errors import ConfigurationError
 from fraud_daemons.observability.process_identity import start_ticks
 from fraud_daemons.supervision.substrate import postgres, unprivileged
-from fraud_daemons.supervision.substrate.objectstore import client_for, start_store
+from fraud_daemons.supervision.substrate.objectstore import client_for, evidence_policy, start_store
 from fraud_daemons.supervision.substrate.postgres import login_refusal, prepare_postgres, start_server
 
 
@@ -136,6 +137,31 @@ def test_the_store_keeps_its_promises(object_store) -> None:
     assert writer.get_object(Bucket=object_store.bucket, Key="a/b")["Body"].read() == b"first"
     with pytest.raises(writer.exceptions.ClientError, match="AccessDenied"):
         writer.create_bucket(Bucket="another")
+
+
+def test_evidence_cannot_be_deleted_and_an_overwrite_is_another_version(object_store) -> None:
+    """The writer deletes neither an object nor a version, alone or by the batch, nor ends what forbids it; what was
+    overwritten without the condition is still there as an older version."""
+    bucket, where = object_store.bucket, {"Bucket": object_store.bucket, "Key": "kept/1"}
+    writer = client_for(object_store.endpoint, object_store.writer_access_key, object_store.writer_secret_key)
+    writer.put_object(**where, Body=b"first", IfNoneMatch="*")
+    (version,) = writer.list_object_versions(Bucket=bucket, Prefix="kept/1")["Versions"]
+    suspended, other_policy = {"Status": "Suspended"}, json.dumps(evidence_policy("another"))
+    for forbidden in (
+        lambda: writer.delete_object(**where),
+        lambda: writer.delete_object(**where, VersionId=version["VersionId"]),
+        lambda: writer.put_bucket_versioning(Bucket=bucket, VersioningConfiguration=suspended),
+        lambda: writer.delete_bucket_policy(Bucket=bucket),
+        lambda: writer.put_bucket_policy(Bucket=bucket, Policy=other_policy),
+    ):
+        with pytest.raises(writer.exceptions.ClientError, match="AccessDenied"):
+            forbidden()
+    (refused,) = writer.delete_objects(Bucket=bucket, Delete={"Objects": [{"Key": "kept/1"}]})["Errors"]
+    assert refused["Code"] == "AccessDenied"
+    writer.put_object(**where, Body=b"second")
+    versions = writer.list_object_versions(Bucket=bucket, Prefix="kept/1")["Versions"]
+    bodies = [writer.get_object(**where, VersionId=found["VersionId"])["Body"].read() for found in versions]
+    assert bodies == [b"second", b"first"]
 
 
 def test_the_store_refuses_strangers(object_store) -> None:

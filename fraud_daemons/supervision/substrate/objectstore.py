@@ -119,12 +119,27 @@ def store_refusal(client: Any) -> str | None:
     return None if answer == body else "a get did not give back what was put"
 
 
+def evidence_policy(bucket: str) -> dict[str, Any]:
+    """Who may write may not delete an object or a version, nor end the keeping of versions: the store's right to write
+    holds those rights. Only its owner can lift this; a batch delete of the owner's leaves every version under a marker."""
+    denied = ["s3:DeleteObject", "s3:DeleteObjectVersion", "s3:PutBucketVersioning"]
+    resources = [f"arn:aws:s3:::{bucket}", f"arn:aws:s3:::{bucket}/*"]
+    statement = {"Sid": "KeepEvidence", "Effect": "Deny", "Principal": "*", "Action": denied, "Resource": resources}
+    return {"Version": "2012-10-17", "Statement": [statement]}
+
+
 def create_bucket(client: Any, bucket: str) -> None:
-    """Make the bucket when it is not there. Raises TransientFault when the store refuses."""
+    """Make the evidence bucket when it is not there, keep every version in it and let nobody delete.
+
+    Raises TransientFault when the store refuses.
+    """
     from botocore.exceptions import BotoCoreError, ClientError
 
     try:
         _create_bucket(client, bucket)
+        if client.get_bucket_versioning(Bucket=bucket).get("Status") != "Enabled":  # before the policy, which denies it
+            client.put_bucket_versioning(Bucket=bucket, VersioningConfiguration={"Status": "Enabled"})
+        client.put_bucket_policy(Bucket=bucket, Policy=json.dumps(evidence_policy(bucket)))
     except (BotoCoreError, ClientError) as error:
         raise TransientFault(f"object store: bucket {bucket} cannot be made: {error}") from error
 

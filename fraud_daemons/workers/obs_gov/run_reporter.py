@@ -25,7 +25,7 @@ from fraud_daemons.runtime.activity import Activity, Outcome, PlainActivity
 from fraud_daemons.runtime.consumer import StatelessHandler
 from fraud_daemons.runtime.unit_of_work import UnitOfWork
 from fraud_daemons.runtime.worker import Worker, WorkerContext
-from fraud_daemons.state import progress, reports
+from fraud_daemons.state import progress, reports, segments
 from fraud_daemons.workers.obs_gov._equation_terms import Line
 from fraud_daemons.workers.obs_gov._equations import LINES
 from fraud_daemons.workers.obs_gov._figures import Figures
@@ -33,6 +33,8 @@ from fraud_daemons.workers.obs_gov._governance import HeldWatch, write_objects
 from fraud_daemons.workers.obs_gov._sides import Readers, balancing
 
 IDLE_REST_SECONDS = 0.2
+LEDGERS = (("IG_ADMISSION_DSN", "ig"), ("DLA_INDEX_DSN", "dla"), ("ARCHIVE_WRITER_LEDGER_DSN", "archive"))
+"""Who seals evidence of a run, by DSN name and schema."""
 
 
 class RequestIntake(StatelessHandler):
@@ -162,8 +164,17 @@ class Reporting(PlainActivity):
             "equations": self._equations,
             "terms": figures.terms(),
             "latency_ms": figures.latency_ms(),
+            "anchors": self._anchors(run),
             "verdict": "PASS" if good and self._something_went_through() else "FAIL",
         }
+
+    def _anchors(self, run: str) -> list[dict[str, Any]]:
+        """Where each chain of the run's evidence ends now: what is taken from it or changed later differs from this."""
+        anchors = []
+        for dsn, schema in LEDGERS:
+            with self._context.long_database_of(dsn).scope() as connection:
+                anchors += [asdict(end) for end in segments.chain_ends(connection, schema, run)]
+        return anchors
 
     def _something_went_through(self) -> bool:
         """Nothing equals nothing on every line; and earlier reports about nothing are not something."""
