@@ -61,6 +61,15 @@ ladder looks how far the stages before a decision have read."""
 
 OPERATOR, REPORTER = "fp_operator", "fp_reporter"
 READERS = (OPERATOR, REPORTER, "fp_conformance", "fp_console")
+OBSERVERS = ("fp_conformance", "fp_console")
+"""Readers that consume nothing and publish nothing: no progress, no letters, no records are theirs."""
+HANDS_OFF = ("checkpoints", "outbox")
+"""What a command never writes: progress belongs to the worker that makes it."""
+QUARANTINE_SEEN = (
+    "platform_run_id", "quarantine_id", "event_id", "event_type", "reason", "detail", "producer", "payload_sha256", "seen",
+    "quarantined_at",
+)  # fmt: skip
+"""What all readers see of a refused event. Its original bytes may hold anything: the gate has them, and the operator."""
 PROVISIONING_LOCK = 0x66726175  # advisory lock: one `up` at a time changes schemas, roles and grants
 
 
@@ -208,6 +217,7 @@ def _grant(connection: Connection, schemas: Sequence[str], *, roles: Sequence[st
     def run(statement: str, **names: str) -> None:
         connection.execute(sql.SQL(statement).format(**{k: sql.Identifier(v) for k, v in names.items()}))
 
+    _revoke_all(connection, schemas, roles)
     components = [schema for schema in STATE_SCHEMAS if schema in schemas]
     service = [schema for schema in SERVICE_SCHEMAS if schema in schemas]
     for component in components:
@@ -223,11 +233,14 @@ def _grant(connection: Connection, schemas: Sequence[str], *, roles: Sequence[st
                 run("grant usage on schema {s} to {r}", s=schema, r=role_of(component))
                 run("grant select on {s}.{t} to {r}", s=schema, t=name, r=role_of(component))
     members = [*(role_of(c) for c in components), *READERS]
-    for role in (*members, role_of("bus")):
-        for schema in service if role in members else ():
+    for role in members:
+        rights = "select" if role in OBSERVERS else "select, insert, update, delete"
+        for schema in service:
             run("grant usage on schema {s} to {r}", s=schema, r=role)
-            run("grant select, insert, update, delete on all tables in schema {s} to {r}", s=schema, r=role)
-        if "bus" in schemas:
+            of_role = "select" if role == OPERATOR and schema in HANDS_OFF else rights
+            run(f"grant {of_role} on all tables in schema {{s}} to {{r}}", s=schema, r=role)
+    for role in (*members, role_of("bus")):
+        if "bus" in schemas and role not in OBSERVERS:
             run("grant usage on schema bus to {r}", r=role)
             run("grant select, insert on bus.log to {r}", r=role)
             run("grant select, update on bus.heads to {r}", r=role)
@@ -241,6 +254,9 @@ def _grant(connection: Connection, schemas: Sequence[str], *, roles: Sequence[st
         for schema in schemas:
             run("grant usage on schema {s} to {r}", s=schema, r=reader)
             run("grant select on all tables in schema {s} to {r}", s=schema, r=reader)
+        if "ig" in schemas and reader != OPERATOR:
+            run("revoke select on ig.quarantine from {r}", r=reader)
+            run(f"grant select ({', '.join(QUARANTINE_SEEN)}) on ig.quarantine to {{r}}", r=reader)
         if _may_pass_on(connection, "pg_read_all_stats"):  # somebody else's server: then only its own sessions are seen
             run("grant pg_read_all_stats to {r}", r=reader)
     if "control" in schemas:
@@ -249,6 +265,17 @@ def _grant(connection: Connection, schemas: Sequence[str], *, roles: Sequence[st
         run("grant insert on control.governance to {r}", r=REPORTER)  # it sees workers that are held
     for own in (schema for schema in READER_SCHEMAS if schema in schemas):
         run("grant select, insert, update, delete on all tables in schema {s} to {r}", s=own, r=role_of(own))
+
+
+def _revoke_all(connection: Connection, schemas: Sequence[str], roles: Sequence[str]) -> None:
+    """What an earlier version granted and this one does not must not stay; the grants follow in the same transaction."""
+    known = connection.execute("select rolname from pg_roles where rolname = any(%s)", (list(roles),)).fetchall()
+    statement = "revoke all on all tables in schema {} from {}"
+    names = (
+        sql.SQL(", ").join(map(sql.Identifier, schemas)),
+        sql.SQL(", ").join(sql.Identifier(row[0]) for row in known),
+    )
+    connection.execute(sql.SQL(statement).format(*names))
 
 
 def _may_pass_on(connection: Connection, role: str) -> bool:

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import pytest
 
 from fraud_daemons.cli._finding import not_checked, ok, wrong
-from fraud_daemons.cli._outside import PROBE_BODY, PROBE_KEY, probe
+from fraud_daemons.evidence.conditional_put import PROBE_BODY, PROBE_KEY, probe
 from fraud_daemons.evidence.port import ObjectFacts, PutOutcome
 
 
