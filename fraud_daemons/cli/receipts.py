@@ -72,6 +72,7 @@ def verify_command(call: Invocation, *, run: str | None) -> int:
     with reading(profile, "receipts") as tables_of:
         chosen, connection = chosen_run(tables_of(PLATFORM_DSN), run), tables_of(IG_ADMISSION_DSN)
         ledgers = {family: segments.of_run(connection, "ig", family, chosen) for family in gate_evidence.FAMILIES}
+    note_read(profile, "receipts and quarantine, whole", run=chosen)
     document = gate_evidence.verify(ledgers, evidence_store(profile), run=chosen)
     call.answer(document, text=_verified_text(document))
     return int(ExitCode.GOOD if document["verdict"] == "PASS" else ExitCode.NO)
