@@ -56,14 +56,20 @@ def database_for(
 
 def _options(profile: Profile, *, application_name: str, long_statements: bool) -> ConnectOptions:
     get, long = profile.get, "long_" if long_statements else ""
+    # a scope may be as long as its one long statement; what comes on top of that is held too long
+    scope_seconds_max = get("database.scope_seconds_max")
+    if long_statements:
+        scope_seconds_max += get("database.long_client_deadline_seconds")
     return ConnectOptions(
         application_name=application_name,
         connect_timeout=get("database.connect_timeout_seconds"),
+        connects_per_second_max=get("database.connects_per_second_max"),
         statement_timeout=get(f"database.{long}statement_timeout_seconds"),
         client_deadline=get(f"database.{long}client_deadline_seconds"),
         lock_timeout=get("database.lock_timeout_seconds"),
         idle_in_transaction=get("database.idle_in_transaction_seconds"),
         age_max=get("database.connection_age_seconds_max"),
+        scope_seconds_max=scope_seconds_max,
     )
 
 

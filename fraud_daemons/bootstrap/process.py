@@ -8,7 +8,7 @@ import importlib
 import os
 import signal
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import asdict, replace
 from functools import cache, partial
 from pathlib import Path
 from typing import Any
@@ -31,6 +31,7 @@ from fraud_daemons.observability.process_identity import identity_of
 from fraud_daemons.postgres_runtime import counters
 from fraud_daemons.postgres_runtime.connector import close_thread_connections
 from fraud_daemons.postgres_runtime.provisioning import role_of
+from fraud_daemons.postgres_runtime.scope_watch import ScopeWatch
 from fraud_daemons.runtime.loop import Limits, Loop
 from fraud_daemons.runtime.signals import StopRequest
 from fraud_daemons.runtime.worker import Worker, WorkerContext
@@ -109,7 +110,8 @@ def run_worker(
         ),
         connector_counters=counters,
     )
-    code = loop.run()
+    with ScopeWatch(lambda scope: log.warning(events.SCOPE_HELD_LONG, **asdict(scope))):
+        code = loop.run()
     close_thread_connections()
     log.info(events.WORKER_STOPPED, exit_code=int(code))
     return int(code)

@@ -201,6 +201,11 @@ _ORDERED: Sequence[tuple[str, str, str]] = (
     ),
     (
         "database.client_deadline_seconds",
+        "database.scope_seconds_max",
+        "a scope is reported as held too long while it waits for one answer",
+    ),
+    (
+        "database.client_deadline_seconds",
         "loop.beat_age_seconds_max",
         "a database that answers nothing makes every worker look hung",
     ),

@@ -68,6 +68,9 @@ SETTINGS: tuple[Setting, ...] = (
     Setting("database", "connections_reserve", int, 8, between(3, 100)),
     Setting("database", "roles", str, "create", one_of("create", "given")),
     Setting("database", "connect_timeout_seconds", float, 3.0, between(0.5, 30)),
+    Setting(
+        "database", "connects_per_second_max", float, 5.0, between(0.5, 1000)
+    ),  # per process, after a burst of 4 s' worth
     Setting("database", "statement_timeout_seconds", float, 6.0, between(1, 600)),
     Setting("database", "client_deadline_seconds", float, 8.0, between(1, 600)),
     # for whoever reads a whole run at once: the run report's equations, the commands
@@ -75,6 +78,9 @@ SETTINGS: tuple[Setting, ...] = (
     Setting("database", "long_client_deadline_seconds", float, 70.0, between(1, 3600)),
     Setting("database", "lock_timeout_seconds", float, 5.0, between(0.1, 60)),
     Setting("database", "idle_in_transaction_seconds", float, 5.0, between(1, 60)),
+    Setting(
+        "database", "scope_seconds_max", float, 10.0, between(0.5, 3600)
+    ),  # held longer it is reported with its stack
     Setting("database", "connection_age_seconds_max", float, 1800.0, between(10, 86400)),
     # --- object store: an own endpoint replaces the embedded one
     Setting("objectstore", "endpoint", str, ""),
@@ -88,7 +94,7 @@ SETTINGS: tuple[Setting, ...] = (
     Setting("bus", "poll_idle_seconds", float, 0.5, between(0.01, 10)),
     # --- loop
     Setting("loop", "batch_records_max", int, 500, between(1, 5000)),
-    Setting("loop", "retry_delay_seconds_max", float, 2.0, between(0.1, 60)),
+    Setting("loop", "retry_delay_seconds_max", float, 1.5, between(0.1, 60)),
     Setting("loop", "watchdog_seconds", float, 30.0, between(1, 600)),
     Setting("loop", "beat_age_seconds_max", float, 12.0, between(2, 300)),
     Setting("loop", "bugs_in_a_row_max", int, 5, between(1, 100)),

@@ -94,9 +94,14 @@ def _connector(parts: Parts) -> Iterator[Metric]:
     words = {
         "opened": "Database sessions opened; constant in a steady state",
         "reused": "Scopes that borrowed an open session",
-        "waited": "Waits for the server's answer",
-        "retried": "Connects tried again",
-        "evicted": "Sessions given up after a fault",
+        "waited": "Scopes that got no session; the loop's patience goes on",
+        "retried": "Connects tried again at once",
+        "evicted": "Sessions given up: dead, old, or after a fault",
+        "diagnosed": "Failed connects whose SQLSTATE a second, watched one found",
+        "siblings_evicted": "Sessions given up because another one found the server restarted, demoted or silent",
+        "throttled": "Connects held back by database.connects_per_second_max",
+        "ambiguous": "Answers to COMMIT that were lost",
+        "scopes_long": "Scopes held longer than database.scope_seconds_max; the log has the stack",
     }
     for name, meaning in words.items():
         rows = [([w], float(beat["connector"][name])) for w, beat in beats.items() if name in beat["connector"]]

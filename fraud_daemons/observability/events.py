@@ -15,6 +15,8 @@ BUG_MET: Final = "bug_met"
 CHECKPOINT_CLAIMED: Final = "checkpoint_claimed"
 RECORD_DEAD_LETTERED: Final = "record_dead_lettered"
 LOCK_WAITED_FOR: Final = "lock_waited_for"
+# the connector
+SCOPE_HELD_LONG: Final = "scope_held_long"
 # evidence
 SEGMENT_SEALED: Final = "segment_sealed"
 # ingress

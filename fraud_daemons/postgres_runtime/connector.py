@@ -5,8 +5,8 @@ The incident this platform comes from was a connection per small operation; so h
     with postgres_threadlocal_connection(source, options) as connection: ...
 
 commits on success, rolls back on exception, and drops the connection when either fails - it is never left idle in
-transaction. When to reconnect is decided here, not in a pool: three attempts, 0.05 s doubling, for transient causes;
-beyond that the caller's loop has the patience. A server that answers nothing at all is `deadline`'s matter. Forgotten after fork; evicted when closed, broken or too old.
+transaction. When a session is opened is decided in `connecting`, not in a pool; a server that answers nothing at all is
+`deadline`'s matter. Forgotten after fork; evicted when closed, broken, too old, or when a sibling found the server changed.
 """
 
 from __future__ import annotations
@@ -16,82 +16,42 @@ import random
 import select
 import threading
 import time
+import weakref
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any, Literal
 
 import psycopg
-from psycopg.conninfo import make_conninfo
 from psycopg.pq import TransactionStatus
 
-from fraud_daemons.errors import CommitAmbiguous, FatalFault, TransientFault
+from fraud_daemons.errors import CommitAmbiguous
+from fraud_daemons.postgres_runtime.connecting import ConnectOptions, DsnSource, open_session
+from fraud_daemons.postgres_runtime.counters import count, counters
 from fraud_daemons.postgres_runtime.deadline import DeadlineConnection
-from fraud_daemons.postgres_runtime.faults import Kind, Verdict, fault_from, judge, judge_connect
+from fraud_daemons.postgres_runtime.faults import Fate, Verdict, fault_from, judge
 
-CONNECT_ATTEMPTS_MAX = 3
-CONNECT_DELAY_SECONDS = 0.05
+__all__ = [
+    "ConnectOptions",
+    "Connection",
+    "ConnectionOf",
+    "DsnSource",
+    "Nested",
+    "OpenScope",
+    "close_thread_connections",
+    "counters",
+    "listening_connection",
+    "open_scopes",
+    "postgres_threadlocal_connection",
+]
+
 PEER_READS_MAX = 8
-CREDENTIAL_GRACE_SECONDS = 10.0
-"""How long a credential that never worked may be refused before it is a configuration fault: a rotation in progress."""
 
 Connection = psycopg.Connection[Any]
 ConnectionOf = Callable[[str], Connection]
 """A connection by DSN name, for whoever reads tables of several components: they may stand on several servers."""
 Nested = Literal["refuse", "join", "savepoint"]
-
-
-@dataclass(frozen=True)
-class DsnSource:
-    """Where a DSN comes from: its name, safe to log, and how to read it - again at each connect, so rotation works."""
-
-    name: str
-    read: Callable[[], str]
-
-
-@dataclass(frozen=True)
-class ConnectOptions:
-    """Session options, times in seconds. Part of the connection's key: equal options share a connection."""
-
-    application_name: str = "fraud_daemons"
-    connect_timeout: float = 3.0
-    statement_timeout: float = 6.0
-    client_deadline: float = 8.0
-    """How long one answer may take, whatever the server does; above statement_timeout, so that a live server speaks first."""
-    lock_timeout: float = 5.0
-    idle_in_transaction: float = 5.0
-    age_max: float = 1800.0
-
-    def parameters(self) -> dict[str, Any]:
-        """libpq parameters. Keepalives AND tcp_user_timeout AND server-side limits: each alone leaves a hole."""
-        milliseconds = {
-            "statement_timeout": self.statement_timeout,
-            "lock_timeout": self.lock_timeout,
-            "idle_in_transaction_session_timeout": self.idle_in_transaction,
-        }
-        settings = " ".join(f"-c {name}={int(value * 1000)}" for name, value in milliseconds.items())
-        return {
-            "application_name": self.application_name,
-            "connect_timeout": max(2, round(self.connect_timeout)),  # libpq takes whole seconds, at least 2
-            "keepalives": 1,
-            "keepalives_idle": 5,
-            "keepalives_interval": 2,
-            "keepalives_count": 3,
-            "tcp_user_timeout": 8000,
-            # plans for the values at hand: a generic plan made while a table was empty stays for the session's life
-            "options": f"{settings} -c TimeZone=UTC -c plan_cache_mode=force_custom_plan -c jit=off",
-        }
-
-
-@dataclass
-class Counters:
-    """What the connector did in this process; shown in heartbeat and metrics."""
-
-    opened: int = 0
-    reused: int = 0
-    waited: int = 0
-    evicted: int = 0
-    retried: int = 0
+_Key = tuple[int, str, ConnectOptions]
 
 
 @dataclass
@@ -99,33 +59,54 @@ class _Held:
     """One cached connection of one thread."""
 
     connection: DeadlineConnection
+    server: str
+    generation: int
     expires: float
     in_scope: bool = False
+    entered: float = 0.0
+
+
+class _HeldByKey(dict[_Key, _Held]):
+    """One thread's connections; a class of its own because a plain dict cannot be referred to weakly."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.thread = threading.get_ident()
+        _all_held[self.thread] = self
 
 
 class _Cache(threading.local):
     """This thread's connections by (pid, DSN name, options)."""
 
     def __init__(self) -> None:
-        self.held: dict[tuple[int, str, ConnectOptions], _Held] = {}
+        self.held = _HeldByKey()
 
 
+_all_held: weakref.WeakValueDictionary[int, _HeldByKey] = weakref.WeakValueDictionary()
 _cache = _Cache()
-_lock = threading.Lock()
-_counters = Counters()
-_worked: set[str] = set()  # DSN names that connected at least once in this process
-_refused_since: dict[str, float] = {}
+_generation: dict[str, int] = {}
+"""By server: how often one of this process's sessions found it changed. A session of an older generation is not used."""
 
 
-def counters() -> dict[str, int]:
-    """A copy of this process's counters."""
-    with _lock:
-        return asdict(_counters)
+@dataclass(frozen=True)
+class OpenScope:
+    """A scope that is open now in some thread."""
+
+    thread: int
+    source: str
+    entered: float  # monotonic seconds
+    seconds_max: float
 
 
-def _count(name: str) -> None:
-    with _lock:
-        setattr(_counters, name, getattr(_counters, name) + 1)
+def open_scopes() -> list[OpenScope]:
+    """Every thread's open scopes, for whoever watches how long they are held."""
+    return [
+        OpenScope(by_key.thread, name, held.entered, options.scope_seconds_max)
+        for reference in _all_held.valuerefs()
+        if (by_key := reference()) is not None
+        for (_, name, options), held in list(by_key.items())
+        if held.in_scope
+    ]
 
 
 @contextmanager
@@ -146,7 +127,7 @@ def postgres_threadlocal_connection(
             yield connection
         return
     held = _usable(key, held) or _open(key, source, options)
-    held.in_scope = True
+    held.in_scope, held.entered = True, time.monotonic()
     try:
         yield held.connection
     except BaseException as error:
@@ -161,7 +142,9 @@ def postgres_threadlocal_connection(
 def listening_connection(source: DsnSource, options: ConnectOptions) -> Connection | None:
     """This thread's idle connection to `source`, to wait on for notifications between scopes; None when there is none."""
     held = _cache.held.get((os.getpid(), source.name, options))
-    return None if held is None or held.in_scope or held.connection.closed else held.connection
+    if held is None or held.in_scope or held.connection.closed or _outdated(held):
+        return None
+    return held.connection
 
 
 def close_thread_connections() -> None:
@@ -184,21 +167,29 @@ def _inner_scope(held: _Held, nested: Nested, source: DsnSource) -> Iterator[Con
             yield held.connection
     except psycopg.Error as error:
         verdict = judge(error, broken=held.connection.broken or held.connection.closed)
-        if verdict.drop:
+        _evict_siblings(held, verdict)
+        if verdict.fate is not Fate.KEEP:
             held.expires = 0.0  # the outer scope sees our fault, not the driver's: this is how it learns to let go
         raise fault_from(error, verdict) or error from error
 
 
-def _usable(key: tuple[int, str, ConnectOptions], held: _Held | None) -> _Held | None:
+def _usable(key: _Key, held: _Held | None) -> _Held | None:
     """The cached connection when it is whole and young; otherwise it is evicted."""
     if held is None:
         return None
-    if held.connection.closed or time.monotonic() > held.expires or _peer_gone(held.connection):
-        _drop(key)
-        _count("evicted")
+    outdated = _outdated(held)
+    if outdated or held.connection.closed or time.monotonic() > held.expires or _peer_gone(held.connection):
+        _evict(key)
+        if outdated:
+            count("siblings_evicted")
         return None
-    _count("reused")
+    count("reused")
     return held
+
+
+def _outdated(held: _Held) -> bool:
+    """Whether another session has found the server restarted, demoted or silent since this one was opened."""
+    return _generation.get(held.server, 0) != held.generation
 
 
 def _peer_gone(connection: Connection) -> bool:
@@ -221,46 +212,17 @@ def _peer_gone(connection: Connection) -> bool:
     return False  # a stream of notifications: whoever talks is there
 
 
-def _open(key: tuple[int, str, ConnectOptions], source: DsnSource, options: ConnectOptions) -> _Held:
-    patience_ends = time.monotonic() + options.connect_timeout  # three attempts that each time out would outlast a beat
-    for attempt in range(1, CONNECT_ATTEMPTS_MAX + 1):
-        try:
-            connection = DeadlineConnection.connect(make_conninfo(source.read(), **options.parameters()))
-            break
-        except psycopg.Error as error:
-            verdict = judge_connect(error)
-            last = attempt == CONNECT_ATTEMPTS_MAX or time.monotonic() >= patience_ends
-            if last or verdict.kind is not Kind.TRANSIENT:
-                raise _connect_fault(source, error, verdict) from error
-            _count("retried")
-            time.sleep(CONNECT_DELAY_SECONDS * 2 ** (attempt - 1))
-    connection.client_deadline = options.client_deadline
-    _count("opened")
-    _worked.add(source.name)
-    _refused_since.pop(source.name, None)
+def _open(key: _Key, source: DsnSource, options: ConnectOptions) -> _Held:
+    known = dict(_generation)  # from before: a change found while we connect outdates us too
+    connection = open_session(source, options)
+    server = f"{connection.info.host}:{connection.info.port}"
     age = options.age_max * random.uniform(0.8, 1.0)  # noqa: S311 - spreads reconnects, guards nothing
-    held = _Held(connection=connection, expires=time.monotonic() + age)
+    held = _Held(connection, server, known.get(server, 0), expires=time.monotonic() + age)
     _cache.held[key] = held
     return held
 
 
-def _connect_fault(source: DsnSource, error: psycopg.Error, verdict: Verdict) -> Exception:
-    """A refused credential is patience while it used to work or may just be rotating, and fatal otherwise."""
-    _count("waited")
-    # libpq quotes a malformed connection string, with the password in it
-    said = "" if isinstance(error, psycopg.ProgrammingError) else f": {str(error).strip().splitlines()[-1]}"
-    message = f"{verdict.reason} ({source.name}){said}"
-    if verdict.kind is Kind.CREDENTIAL:
-        since = _refused_since.setdefault(source.name, time.monotonic())
-        if source.name in _worked or time.monotonic() - since < CREDENTIAL_GRACE_SECONDS:
-            return TransientFault(message, reason=verdict.reason)
-        return FatalFault(message, reason=f"config: {verdict.reason} for {source.name}")
-    if verdict.kind is Kind.FATAL:
-        return FatalFault(message, reason=f"config: {verdict.reason} for {source.name}")
-    return TransientFault(message, reason=verdict.reason)
-
-
-def _commit(key: tuple[int, str, ConnectOptions], held: _Held) -> None:
+def _commit(key: _Key, held: _Held) -> None:
     if held.connection.info.transaction_status == TransactionStatus.INERROR:
         # COMMIT would answer politely and roll back: a caller that swallowed the error would believe its work is kept
         held.connection.rollback()
@@ -270,15 +232,16 @@ def _commit(key: tuple[int, str, ConnectOptions], held: _Held) -> None:
     except psycopg.Error as error:
         broken = held.connection.broken or held.connection.closed
         verdict = judge(error, broken=broken)
-        _drop(key)
-        _count("evicted")
-        if broken:
+        _evict(key)
+        _evict_siblings(held, verdict)
+        if broken or verdict.outcome_unknown:
+            count("ambiguous")
             raise CommitAmbiguous(f"{verdict.reason}: the answer to COMMIT was lost", reason=verdict.reason) from error
         fault = fault_from(error, verdict)
         raise fault or error from error
 
 
-def _abandon(key: tuple[int, str, ConnectOptions], held: _Held, error: BaseException) -> None:
+def _abandon(key: _Key, held: _Held, error: BaseException) -> None:
     """Roll back and, for a database error, raise the platform's own fault from it."""
     broken = held.connection.broken or held.connection.closed
     verdict = judge(error, broken=broken) if isinstance(error, psycopg.Error) else None
@@ -287,16 +250,31 @@ def _abandon(key: tuple[int, str, ConnectOptions], held: _Held, error: BaseExcep
             held.connection.rollback()
         except psycopg.Error:
             broken = True
-    if broken or (verdict and verdict.drop) or held.connection.info.transaction_status != TransactionStatus.IDLE:
-        _drop(key)
-        _count("evicted")
+    gone = broken or held.connection.info.transaction_status != TransactionStatus.IDLE
+    if gone or (verdict and verdict.fate is not Fate.KEEP):
+        _evict(key)
     if verdict and isinstance(error, psycopg.Error):
+        _evict_siblings(held, verdict)
         fault = fault_from(error, verdict)
         if fault is not None:
             raise fault from error
 
 
-def _drop(key: tuple[int, str, ConnectOptions]) -> None:
+def _evict_siblings(held: _Held, verdict: Verdict) -> None:
+    """No other session of this process to the same server is used again; each thread drops its own at its next scope.
+
+    Two threads that find it at once count it once or twice: either way every session opened before is outdated.
+    """
+    if verdict.fate is Fate.DROP_ALL:
+        _generation[held.server] = _generation.get(held.server, 0) + 1
+
+
+def _evict(key: _Key) -> None:
+    _drop(key)
+    count("evicted")
+
+
+def _drop(key: _Key) -> None:
     held = _cache.held.pop(key, None)
     if held is not None:
         try:
@@ -308,7 +286,7 @@ def _drop(key: tuple[int, str, ConnectOptions]) -> None:
 def _forget_after_fork() -> None:
     """A child must not touch its parent's sockets: forget them without the polite goodbye that close would send."""
     _forgotten.extend(_cache.held.values())
-    _cache.held = {}
+    _cache.held = _HeldByKey()
 
 
 _forgotten: list[_Held] = []  # keeps the parent's connections referenced in a child, so that nothing finalises them

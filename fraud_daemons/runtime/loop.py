@@ -31,7 +31,7 @@ REST_SECONDS_MAX = 1.0  # the loop turns at least this often, so that it can bea
 class Limits:
     """How patient the loop is."""
 
-    retry_delay_seconds_max: float = 2.0
+    retry_delay_seconds_max: float = 1.5
     bugs_in_a_row_max: int = 5
 
 

@@ -14,7 +14,7 @@ from psycopg import sql
 from psycopg.conninfo import make_conninfo
 
 from fraud_daemons.errors import FatalFault, PoisonFault, TransientFault
-from fraud_daemons.postgres_runtime import connector
+from fraud_daemons.postgres_runtime import connecting
 from fraud_daemons.postgres_runtime.connector import (
     ConnectOptions,
     DsnSource,
@@ -292,10 +292,10 @@ def test_a_wrong_password_is_patience_first_and_a_fault_of_configuration_after_t
 ) -> None:
     """A credential that never worked may just be rotating: transient within the grace, fatal and by name after it."""
     source = DsnSource(f"TEST_{uuid.uuid4().hex}", lambda: make_conninfo(database, user=login, password="wrong"))
-    monkeypatch.setattr(connector, "CREDENTIAL_GRACE_SECONDS", 60.0)
+    monkeypatch.setattr(connecting, "CREDENTIAL_GRACE_SECONDS", 60.0)
     with pytest.raises(TransientFault, match="28P01"), postgres_threadlocal_connection(source, OPTIONS):
         pass
-    monkeypatch.setattr(connector, "CREDENTIAL_GRACE_SECONDS", 0.0)
+    monkeypatch.setattr(connecting, "CREDENTIAL_GRACE_SECONDS", 0.0)
     with pytest.raises(FatalFault, match="28P01") as caught, postgres_threadlocal_connection(source, OPTIONS):
         pass
     assert caught.value.reason == f"config: postgres: 28P01 for {source.name}"
@@ -306,7 +306,7 @@ def test_a_rotated_password_is_picked_up_without_a_restart(
     database: str, login: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A credential that used to work stays transient however long it is refused; the new one is read at the next connect."""
-    monkeypatch.setattr(connector, "CREDENTIAL_GRACE_SECONDS", 0.0)
+    monkeypatch.setattr(connecting, "CREDENTIAL_GRACE_SECONDS", 0.0)
     password = "right"
     source = DsnSource(f"TEST_{uuid.uuid4().hex}", lambda: make_conninfo(database, user=login, password=password))
     with postgres_threadlocal_connection(source, OPTIONS) as connection:

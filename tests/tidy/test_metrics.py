@@ -9,6 +9,7 @@ from typing import Any
 import orjson
 
 from fraud_daemons.console.exposition import exposition, families
+from fraud_daemons.postgres_runtime import counters
 
 ROOT = Path(__file__).parents[2]
 DASHBOARD = ROOT / "config" / "grafana" / "fraud_daemons.json"
@@ -28,7 +29,7 @@ PICTURE: dict[str, Any] = {
     "beats": {
         "ingestion_gate": {
             "steps": 4, "records": 9, "faults": {"transient": 1}, "dead_letters": 0,
-            "connector": {"opened": 1, "reused": 2, "waited": 3, "retried": 4, "evicted": 5},
+            "connector": counters(),
             "http_answers": {"429": 1}, "events_answered": {"admitted": 7},
         }
     },
@@ -64,6 +65,11 @@ def test_each_metric_of_the_dashboard_and_the_rules_is_exposed() -> None:
     for named in (_named(queries), _named(rules)):
         assert named
         assert not named - _exposed()
+
+
+def test_each_counter_of_the_connector_is_exposed() -> None:
+    """A new counter has its words in the exposition, or a scrape would not show it."""
+    assert {f"{PREFIX}connector_{name}" for name in counters()} <= {n.removesuffix("_total") for n in _exposed()}
 
 
 def test_each_rule_leads_to_a_heading_of_the_runbook() -> None:

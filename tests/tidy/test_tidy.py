@@ -21,8 +21,13 @@ LINES_MAX = 400
 BANNED_CALLS = {
     "psycopg.connect": (
         "postgres_runtime.postgres_threadlocal_connection",
-        {"postgres_runtime/connector.py", "postgres_runtime/provisioning.py", "supervision/substrate/postgres.py"},
+        {"postgres_runtime/provisioning.py"},
     ),
+    "DeadlineConnection.connect": (
+        "postgres_runtime.postgres_threadlocal_connection",
+        {"postgres_runtime/connecting.py"},
+    ),
+    "connect_start": ("postgres_runtime.postgres_threadlocal_connection", {"postgres_runtime/diagnosis.py"}),
     "time.time": ("the injected Clock", {"clock.py"}),
     "datetime.now": ("the injected Clock", {"clock.py"}),
     "datetime.utcnow": ("the injected Clock", {"clock.py"}),
