@@ -36,6 +36,7 @@ COMMANDS: dict[str, str] = {
     "deadletters": "Poisonous records, with their reasons.",
     "receipts": "Was it admitted, and what does the evidence say.",
     "quarantine": "What the gate refused, and why.",
+    "keys": "Who may send what to the gate: list, issue, rotate, withdraw keys.",
     "decisions": "Decisions and their reasons.",
     "cases": "The queue of cases.",
     "labels": "What became known, and when.",

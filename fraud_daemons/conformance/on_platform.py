@@ -107,7 +107,7 @@ def gate_keys(env: Environment) -> Iterator[Check]:
         observed = ended or ("accepted" if found else "not known to the gate, or withdrawn")
         yield judged(
             f"gate key {name}", good=found is not None and ended is None, expected="accepted by the gate", observed=observed,
-            remedy="platform up makes the generated keys known; a key that ended needs another expires_at in ig.principals",
+            remedy="platform up makes the generated keys known; in place of one that ended: platform keys rotate NAME",
         )  # fmt: skip
 
 
