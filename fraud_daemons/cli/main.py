@@ -43,6 +43,7 @@ COMMANDS: dict[str, str] = {
     "graph": "Who was seen with whom.",
     "archive": "Every topic as objects, and whether they are all there.",
     "explain": "Why a transaction was decided as it was, for a person.",
+    "replay": "A run's decisions again, from the archive alone.",
     "policy": "Policies: check one, activate one.",
     "posture": "Pin or release the posture.",
     "console": "The link to the web page.",

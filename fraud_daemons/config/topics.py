@@ -13,6 +13,7 @@ TOPICS: Final = (
     "quarantine",
     "flows.bound",
     "flows.featured",
+    "policies",
     "decisions",
     "action_intents",
     "action_outcomes",

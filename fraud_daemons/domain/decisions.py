@@ -12,6 +12,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
+import orjson
+
+from fraud_daemons.clock import parse_iso
 from fraud_daemons.domain.actions import intent_id
 from fraud_daemons.domain.identity import canonical_json, derived_id
 from fraud_daemons.domain.policy import Evaluation, Policy, actions_for, evaluate
@@ -25,6 +28,9 @@ _CONTEXT_FIELDS: Final = (
     ("anchor", ("party_id", "account_id", "device_id", "ip")),
 )
 _TRAFFIC_FIELDS: Final = ("amount_minor", "currency", "message_type", "processing_code")
+SOURCE_SEQ_MAX: Final = 2**62  # fits bigint
+BROKEN: Final = (KeyError, TypeError, ValueError, AttributeError, IndexError)
+"""What a record that breaks its contract raises on its way through `flow_of` and `decide`."""
 _BOUND_FIELDS: Final = ("card_token", "terminal_id", "merchant_id", "context_status")
 
 
@@ -34,6 +40,42 @@ class Decided:
 
     decision: dict[str, Any]
     intents: tuple[dict[str, Any], ...]
+
+
+def flow_of(body: bytes) -> dict[str, Any]:
+    """The flow in a record's bytes, checked as far as the columns that a decision is stored in go. Raises one of BROKEN.
+
+    A bound record may be what stopped the feature plane, and must not become the database's complaint about a whole batch.
+    """
+    if b"\\u0000" in body:
+        raise ValueError("holds a NUL character")
+    flow: dict[str, Any] = orjson.loads(body)
+    for name in ("flow_id", "platform_run_id", "context_status"):
+        if not (isinstance(flow[name], str) and flow[name]):
+            raise ValueError(f"{name} must be a text")
+    for name in ("card_token", "snapshot_hash"):
+        if not isinstance(flow.get(name), str | None):
+            raise ValueError(f"{name} must be a text or null")
+    if not (isinstance(flow["source_seq"], int) and abs(flow["source_seq"]) < SOURCE_SEQ_MAX):
+        raise ValueError("source_seq must be a whole number")
+    parse_iso(flow["occurred_at"])
+    return flow
+
+
+def published(
+    decided: Decided,
+    flow: Mapping[str, Any],
+    *,
+    decided_from: tuple[str, int, int],
+    graph_version: int | None,
+    decided_at: str,
+) -> dict[str, Any]:
+    """The record on `decisions`: the decision with where it came from. What is added here is in no digest."""
+    decision = decided.decision
+    decision["sources"] = {**(flow.get("sources") or {}), "decided_from": list(decided_from)}
+    decision["graph_version"] = graph_version
+    decision["decided_at"] = decided_at
+    return decision
 
 
 def decision_id(platform_run_id: str, flow_id: str) -> str:

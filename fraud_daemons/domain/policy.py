@@ -88,6 +88,8 @@ class Policy:
     rules: tuple[Rule, ...]
     lists: Mapping[str, frozenset[str]]
     actions: Mapping[str, tuple[str, ...]]
+    table: Mapping[str, Any] = field(repr=False, compare=False)
+    """The parsed table that `digest` is of: what a copy of the project needs to decide alike."""
 
     @property
     def requires_features(self) -> bool:
@@ -145,6 +147,7 @@ def parse_policy(document: Mapping[str, Any], *, source: str) -> Policy:
         rules=rules,
         lists=lists,
         actions=actions,
+        table=document,
     )
 
 

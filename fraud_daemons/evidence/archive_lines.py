@@ -32,6 +32,15 @@ class Line:
     event_id: str
 
 
+@dataclass(frozen=True)
+class ArchivedRecord:
+    """One archived record; `body` = the very bytes that stood on the bus."""
+
+    position: int
+    event_id: str
+    body: bytes
+
+
 def line_of(*, position: int, event_id: str, key: str, appended_at: float, body: bytes) -> bytes:
     """One record as a line, without its end."""
     head = orjson.dumps({"position": position, "event_id": event_id, "key": key, "appended_at": appended_at})
@@ -62,3 +71,17 @@ def read_line(line: bytes) -> Line:
         return Line(facts["position"], facts["event_id"])
     except (KeyError, TypeError) as error:
         raise ValueError("a line without position and event_id") from error
+
+
+def read_record(line: bytes) -> ArchivedRecord:
+    """A line with its body, not parsed. Raises ValueError when it is no line of ours."""
+    _, found, rest = line.partition(_BODY)
+    if found:
+        facts = read_line(line)
+        return ArchivedRecord(facts.position, facts.event_id, rest[:-1])
+    whole: Any = orjson.loads(line)
+    try:
+        body = base64.b64decode(whole["body_base64"], validate=True)
+        return ArchivedRecord(whole["position"], whole["event_id"], body)
+    except (KeyError, TypeError) as error:
+        raise ValueError("a line without position, event_id and body") from error

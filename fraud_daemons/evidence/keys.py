@@ -2,8 +2,39 @@
 
 from __future__ import annotations
 
+import re
+from typing import Final, NamedTuple
+
 UNPINNED = "unpinned"
 """Prefix of evidence about events that named no run."""
+
+
+_SEGMENT: Final = re.compile(
+    r"(?P<run>[^/]+)/(?P<family>.+)/(?P<topic>[a-z._]+)-(?P<partition>\d{3,})-(?P<first>\d{15,})-(?P<last>\d{15,})"
+    r"-(?P<sha256>[0-9a-f]{16})\.[a-z.]+"
+)
+
+
+class SegmentPlace(NamedTuple):
+    """What the key of a segment says: whose, of which topic, which positions, and how the hash of its bytes begins."""
+
+    platform_run_id: str
+    family: str
+    topic: str
+    partition: int
+    first: int
+    last: int
+    sha256_begins: str
+    key: str
+
+
+def place_of(key: str) -> SegmentPlace | None:
+    """Back from the key of a segment; None when it is the key of anything else."""
+    found = _SEGMENT.fullmatch(key)
+    if found is None:
+        return None
+    partition, first, last = (int(found[name]) for name in ("partition", "first", "last"))
+    return SegmentPlace(found["run"], found["family"], found["topic"], partition, first, last, found["sha256"], key)
 
 
 def segment_key(

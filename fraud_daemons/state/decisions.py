@@ -95,6 +95,18 @@ def insert(
     return {FlowKey(*row) for row in connection.execute(load(_SQL, "decisions_insert.sql"), columns)}
 
 
+def first_decided_by(connection: Connection, runs: Sequence[str], *, digest: str, at: datetime) -> list[str]:
+    """Note that these runs have decisions made by the policy; those of them that had none before."""
+    if not runs:
+        return []
+    rows = connection.execute(
+        "insert into df.policies (platform_run_id, digest, first_at) select run, %s, %s from unnest(%b::text[]) as r(run)"
+        " order by run on conflict do nothing returning platform_run_id",
+        (digest, at, list(runs)),
+    )
+    return sorted(row[0] for row in rows)
+
+
 def earlier(connection: Connection, keys: Iterable[FlowKey]) -> dict[FlowKey, Earlier]:
     """The stored decisions of these flows, as far as there are any."""
     wanted = sorted(set(keys))

@@ -262,6 +262,7 @@ PLANTS: Final[dict[str, Plant]] = {
         f" convert_to(replace(convert_from(r.body, 'UTF8'), {_DECIDED_FOR}, '{PLANTED}'), 'UTF8')::text)",
     ),
     "decided_equals_published": in_topic("decisions"),
+    "deciding_policies_equal_published": in_table("df.policies", "r.digest", _planted("digest")),
     "decided_under_known_postures": in_pins(),
     "intents_equal_outcomes": in_table("al.outcomes", "r.intent_id", _planted("intent_id")),
     "outcomes_equal_published": in_topic("action_outcomes"),

@@ -137,7 +137,8 @@ def test_a_good_run_balances_and_every_line_has_something_to_compare(finished: L
     for line in LINES:
         found = balance(readers, line, finished.run)
         assert (found["missing"], found["surplus"], found["dead_lettered"], found["examples"]) == (0, 0, 0, []), found
-        assert found["count"] >= (1 if line.subset else 2), f"{line.name} compares next to nothing"
+        few = line.subset or line.name == "deciding_policies_equal_published"  # one policy decided the run
+        assert found["count"] >= (1 if few else 2), f"{line.name} compares next to nothing"
 
 
 @pytest.mark.parametrize("name", PLANTS)

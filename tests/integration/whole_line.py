@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -77,7 +77,7 @@ def stream_the_world(line: Line, run_dir: Path, *, producing: bool = True) -> No
             line.drain(gate.activities[1:], advance_seconds=2.0)
 
 
-def finish(line: Line, *, replaced: Worker | None = None) -> None:
+def finish(line: Line, *, replaced: Worker | None = None, settings: Mapping[str, Any] | None = None) -> None:
     """Every worker behind the gate, in the order of the line, until nothing is left to do; under an operator's pin, and
     with two cases resolved. `replaced` reads everything and does nothing."""
     line.sql(
@@ -90,7 +90,7 @@ def finish(line: Line, *, replaced: Worker | None = None) -> None:
             if worker is replaced:
                 line.drain(line.pass_through(worker))
             else:
-                settle(line, worker)
+                settle(line, worker, settings=settings)
         resolve_cases(line)
 
 
@@ -104,9 +104,9 @@ def govern(line: Line) -> None:
             )  # fmt: skip
 
 
-def settle(line: Line, worker: Worker) -> None:
+def settle(line: Line, worker: Worker, *, settings: Mapping[str, Any] | None = None) -> None:
     """A worker does all there is to do, and seals at once."""
-    line.work(worker, settings={"evidence.linger_seconds": 0.0})
+    line.work(worker, settings={"evidence.linger_seconds": 0.0, **(settings or {})})
 
 
 def resolve_cases(line: Line, count: int = 2) -> None:

@@ -21,8 +21,9 @@ from typing import Any, Final
 import orjson
 
 from fraud_daemons.bus.port import Record, TopicPartition
-from fraud_daemons.clock import iso, parse_iso
-from fraud_daemons.domain.decisions import ABSENT, Decided, decide
+from fraud_daemons.clock import iso
+from fraud_daemons.domain.decisions import ABSENT, BROKEN, Decided, decide, flow_of, published
+from fraud_daemons.domain.identity import derived_id
 from fraud_daemons.domain.policy import Policy
 from fraud_daemons.domain.posture import Mode, Posture, allows_features, allows_graph
 from fraud_daemons.errors import PoisonFault
@@ -38,10 +39,8 @@ from fraud_daemons.workers.decision_lane._active_policy import ActivePolicy
 BOUND, FEATURED = "flows.bound", "flows.featured"
 GAP_RECORDS_MAX: Final = 2000
 """Bound records of one partition looked through for gaps in one batch; what is beyond waits for the next."""
-SOURCE_SEQ_MAX: Final = 2**62  # fits bigint
-
-_BROKEN = (KeyError, TypeError, ValueError, AttributeError, IndexError)
-"""What a record that breaks its contract raises on its way through pure code."""
+POLICIES_REMEMBERED_MAX: Final = 10_000
+"""(run, policy) pairs known as published; beyond, the table is asked again."""
 
 ReadBound = Callable[[Connection, Mapping[TopicPartition, int], int], list[Record]]
 """(connection, positions, limit per partition) -> records of flows.bound."""
@@ -59,6 +58,7 @@ class DecisionFabric:
         self._beside = beside
         self._posture: Posture | None = None
         self._graph_versions: dict[str, int] = {}
+        self._published_policies: set[tuple[str, str]] = set()
 
     def choose(self, connection: Connection) -> Sequence[str]:
         """The topics that may be decided from now: policy and posture are read inside the batch's own transaction."""
@@ -67,6 +67,7 @@ class DecisionFabric:
 
     def forget(self) -> None:
         self._posture = None
+        self._published_policies.clear()
 
     def detail(self) -> dict[str, Any]:
         """For the heartbeat: which policy it decides by, or its stand-in."""
@@ -90,6 +91,7 @@ class DecisionFabric:
         for candidate, _ in candidates:
             first.setdefault(candidate.key, candidate)
         new = decisions.insert(unit.connection, list(first.values()), policy=self._policy, posture=posture, at=unit.now)
+        self._publish_policy({key.platform_run_id for key in new}, unit)
         met = []
         for candidate, decided in candidates:
             if candidate.key in new and first[candidate.key] is candidate:
@@ -115,6 +117,19 @@ class DecisionFabric:
             return Posture(Mode.FAIL_CLOSED, 0)
         return posture
 
+    def _publish_policy(self, runs: set[str], unit: UnitOfWork) -> None:
+        """The policy itself goes out with the first decision of a run that was made by it, once: so that the archive of
+        the run holds all that its decisions can be recomputed from."""
+        policy = self._policy
+        unpublished = sorted(run for run in runs if (run, policy.digest) not in self._published_policies)
+        if len(self._published_policies) > POLICIES_REMEMBERED_MAX:
+            self._published_policies.clear()
+        for run in decisions.first_decided_by(unit.connection, unpublished, digest=policy.digest, at=unit.now):
+            event_id = derived_id("policy", run, policy.digest)
+            body = {"platform_run_id": run, **policy.identity(), "table": policy.table}
+            unit.publish("policies", key=policy.digest, event_id=event_id, platform_run_id=run, body=body)
+        self._published_policies.update((run, policy.digest) for run in unpublished)
+
     @property
     def _policy(self) -> Policy:
         return self._policies.policy
@@ -125,15 +140,15 @@ class DecisionFabric:
         """The decision as it would be stored and published. Raises PoisonFault when the record lacks what it needs."""
         try:
             decided = decide(flow, self._policy, posture)
-            decision = decided.decision
-            decision["sources"] = {
-                **(flow.get("sources") or {}),
-                "decided_from": [record.topic, record.partition, record.position],
-            }
-            decision["graph_version"] = self._graph_versions.get(record.platform_run_id)  # provenance: in no digest
-            decision["decided_at"] = iso(unit.now)
+            decision = published(
+                decided,
+                flow,
+                decided_from=(record.topic, record.partition, record.position),
+                graph_version=self._graph_versions.get(record.platform_run_id),
+                decided_at=iso(unit.now),
+            )
             return NewDecision(decision, orjson.dumps(decision), record, flow.get("snapshot_hash")), decided
-        except _BROKEN as error:
+        except BROKEN as error:
             raise _poison(record, error) from error
 
     def _with_gaps(
@@ -222,31 +237,18 @@ class DecisionFabric:
 
 
 def _parsed(record: Record) -> dict[str, Any]:
-    """The flow, checked as far as the columns it is stored in go: a bound record from a gap may be what stopped the
-    feature plane, and must not become the database's complaint about the whole batch."""
+    """The flow of a record. Raises PoisonFault when it breaks its contract."""
     try:
-        if b"\\u0000" in record.body:
-            raise ValueError("holds a NUL character")
-        flow: dict[str, Any] = orjson.loads(record.body)
-        for name in ("flow_id", "platform_run_id", "context_status"):
-            if not (isinstance(flow[name], str) and flow[name]):
-                raise ValueError(f"{name} must be a text")
-        for name in ("card_token", "snapshot_hash"):
-            if not isinstance(flow.get(name), str | None):
-                raise ValueError(f"{name} must be a text or null")
-        if not (isinstance(flow["source_seq"], int) and abs(flow["source_seq"]) < SOURCE_SEQ_MAX):
-            raise ValueError("source_seq must be a whole number")
-        parse_iso(flow["occurred_at"])
-    except _BROKEN as error:
+        return flow_of(bytes(record.body))
+    except BROKEN as error:
         raise _poison(record, error) from error
-    return flow
 
 
 def _bound_place(record: Record, flow: Mapping[str, Any]) -> tuple[TopicPartition, int]:
     try:
         partition, position = flow["bound_position"]
         return TopicPartition(BOUND, int(partition)), int(position)
-    except _BROKEN as error:
+    except BROKEN as error:
         raise _poison(record, error) from error
 
 
@@ -300,6 +302,6 @@ WORKER = Worker(
     dsn="DF_REPLAY_DSN",
     build=build,
     consumes=(FEATURED, BOUND),
-    publishes=("decisions", "action_intents"),
-    equations=("admitted_traffic_equals_decided", "decided_equals_published"),
+    publishes=("decisions", "policies", "action_intents"),
+    equations=("admitted_traffic_equals_decided", "decided_equals_published", "deciding_policies_equal_published"),
 )

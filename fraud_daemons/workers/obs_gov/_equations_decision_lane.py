@@ -48,6 +48,20 @@ LINES: Final[tuple[Line, ...]] = (
         log_ids("bus: ids of decisions", "decisions"),
     ),
     Line(
+        "deciding_policies_equal_published",
+        Query(
+            "bus: digests on policies",
+            "EVENT_BUS_DSN",
+            "select convert_from(body, 'UTF8')::jsonb ->> 'digest' from bus.log where platform_run_id = %(run)s"
+            " and topic = 'policies'",
+        ),
+        Query(
+            "decisions: digests of the policies that decided in the run",
+            "DF_REPLAY_DSN",
+            "select digest from df.policies where platform_run_id = %(run)s",
+        ),
+    ),
+    Line(
         "decided_under_known_postures",
         Query(
             "decisions: postures they were made under",

@@ -62,6 +62,7 @@ WORKER = Worker(
         "quarantine",
         "flows.bound",
         "flows.featured",
+        "policies",
         "decisions",
         "action_intents",
         "action_outcomes",
