@@ -66,13 +66,13 @@ class Line:
         self.bus = PostgresBus(self.database.scope)
         self.secrets: dict[str, Any] = {}
         self.ports: dict[str, int] = {}
-        self._run_dir = run_dir
+        self.run_dir = run_dir
 
     def context_for(
         self, worker: Worker, *, pack: str = "test", settings: Mapping[str, Any] | None = None
     ) -> WorkerContext:
         """What `bootstrap` would give `worker`; `settings` override the profile ({"loop.batch_records_max": 10})."""
-        overrides = {"profile.run_dir": str(self._run_dir), **(settings or {})}
+        overrides = {"profile.run_dir": str(self.run_dir), **(settings or {})}
         return WorkerContext(
             worker=worker,
             pack=pack,
