@@ -1,4 +1,4 @@
-"""platform down: ingress drains first, packs in parallel, substrate last; 0 only when no process is left."""
+"""platform down: ingress is told first, all packs drain in parallel, substrate last; 0 only when no process is left."""
 
 from __future__ import annotations
 
@@ -28,6 +28,7 @@ def command(call: Invocation, *, timeout_seconds: float) -> int:
         "elapsed_seconds": result.elapsed_seconds,
         "survivors": result.survivors,
         "killed": result.killed,
+        "packs_seconds": result.packs_seconds,
     }
     killed = f"; ended what did not leave: {', '.join(result.killed)}" if result.killed else ""
     call.answer(document, text=f"down, nothing left running ({result.elapsed_seconds:.1f} s){killed}")

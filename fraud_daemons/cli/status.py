@@ -12,7 +12,7 @@ from fraud_daemons.clock import SystemClock
 from fraud_daemons.errors import ExitCode
 from fraud_daemons.status.picture import READY, PlatformPicture, narrowed
 from fraud_daemons.status.rendering import coloured, plain, render
-from fraud_daemons.supervision import overview
+from fraud_daemons.supervision import overview, watcher
 from fraud_daemons.supervision.deployment import Deployment
 
 WATCH_SECONDS = 1.0
@@ -50,4 +50,6 @@ def _show(call: Invocation, deployment: Deployment, targets: tuple[str, ...], *,
 def _code(picture: PlatformPicture, *, running: bool) -> ExitCode:
     if not running:
         return ExitCode.NOT_RUNNING
+    if picture.supervisor is not None and picture.supervisor.status != watcher.RUNNING:
+        return ExitCode.UNKNOWN  # shown is what is known without it
     return ExitCode.GOOD if picture.verdict == READY else ExitCode.NO

@@ -51,13 +51,12 @@ def _looker(profile: Profile) -> Callable[[], dict[str, Any]]:
         return deployment_of(profile)
 
     def look() -> dict[str, Any]:
-        from fraud_daemons.supervision import overview
-        from fraud_daemons.supervision.client import SupervisorSilent
+        from fraud_daemons.supervision import overview, watcher
 
-        try:
-            picture, _ = overview.look(deployment(), clock=SystemClock())
-        except SupervisorSilent as error:
-            raise TransientFault(str(error), reason="supervisor: no answer") from error
+        picture, _ = overview.look(deployment(), clock=SystemClock())
+        supervisor = picture.supervisor
+        if supervisor is not None and supervisor.status in (watcher.FROZEN, watcher.SILENT):
+            raise TransientFault(supervisor.reason or supervisor.status, reason=f"supervisor: {supervisor.status}")
         return picture.to_json()
 
     return look

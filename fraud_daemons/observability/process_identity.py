@@ -23,6 +23,14 @@ def start_ticks(pid: int) -> int | None:
     return None if fields[0] in ("Z", "X") else int(fields[19])
 
 
+def frozen(pid: int) -> bool:
+    """Whether `pid` is stopped by a signal: it looks alive, its sockets take connections, and nobody answers."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "T"
+    except OSError:
+        return False
+
+
 @dataclass(frozen=True)
 class ProcessIdentity:
     """One process of one boot."""

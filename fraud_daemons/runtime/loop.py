@@ -213,7 +213,8 @@ class Loop:
                     turn.due = 0.0
 
     def _close(self) -> None:
-        """Let every activity finish, then say so in a last beat."""
+        """Say that it is stopping, let every activity finish, then beat a last time."""
+        self._beat()
         for turn in self._turns:
             try:
                 turn.activity.close()

@@ -84,6 +84,17 @@ class ServicePicture:
 
 
 @dataclass(frozen=True)
+class SupervisorPicture:
+    """supervisord itself: running, frozen (by a signal), silent, gone (killed) or stopped."""
+
+    pid: int | None
+    status: str
+    beat_age_seconds: float | None
+    """Since its own last beat; None when it does not run."""
+    reason: str | None = None
+
+
+@dataclass(frozen=True)
 class DiskPicture:
     """Room on the file system of the run directory, and whether the gate is shut for want of it."""
 
@@ -105,6 +116,8 @@ class PlatformPicture:
     substrate: tuple[ServicePicture, ...]
     disk: DiskPicture | None = None
     """None when the file system gives no answer."""
+    supervisor: SupervisorPicture | None = None
+    """None in a picture that nobody asked the supervisor for."""
 
     def to_json(self) -> dict[str, Any]:
         """The object of `platform status --json`."""

@@ -16,6 +16,7 @@ from fraud_daemons.status.picture import (
     DiskPicture,
     PackPicture,
     PlatformPicture,
+    SupervisorPicture,
     WorkerPicture,
     age_text,
     reason_text,
@@ -39,7 +40,8 @@ def coloured(text: str, status: str) -> str:
 def render(picture: PlatformPicture, *, workers: bool = False, paint: Paint = plain) -> str:
     """The screen: a headline, the substrate, one line per pack (and per worker when asked), one line per shared cause."""
     lines = [_headline(picture, paint), ""]
-    rows = [_service_row(picture, paint)] if picture.substrate else []
+    rows = [_supervisor_row(picture.supervisor, paint)] if picture.supervisor and picture.supervisor.pid else []
+    rows += [_service_row(picture, paint)] if picture.substrate else []
     for pack in picture.packs:
         rows.append(_pack_row(pack, paint))
         if workers:
@@ -48,6 +50,8 @@ def render(picture: PlatformPicture, *, workers: bool = False, paint: Paint = pl
     if picture.disk:
         lines.append(f"  {_disk_text(picture.disk, paint)}")
     causes = list(_causes(picture.workers))
+    if picture.supervisor and picture.supervisor.reason:
+        causes.insert(0, (FAILING, f"supervisor {picture.supervisor.status}:", picture.supervisor.reason))
     if causes:
         lines += ["", *(f"  {paint(mark, status)} {text}" for status, mark, text in causes)]
     return "\n".join(lines)
@@ -101,6 +105,16 @@ def _worker_row(worker: WorkerPicture, paint: Paint) -> list[Cell]:
         _cell(_dead(worker.dead_letters)),
         _cell(memory),
         _cell(reason_text(worker) or ""),
+    ]
+
+
+def _supervisor_row(supervisor: SupervisorPicture, paint: Paint) -> list[Cell]:
+    age = supervisor.beat_age_seconds
+    return [
+        _cell("supervisor"),
+        (supervisor.status, paint(supervisor.status, FAILING if supervisor.reason else READY)),
+        _cell(""),
+        _cell("no beat yet" if age is None else f"beat {age_text(age)} ago"),
     ]
 
 

@@ -47,6 +47,15 @@ class Deployment:
         keeps a copy started by hand apart."""
         return self.run_dir / "locks" / f"{program}.launch.lock"
 
+    @property
+    def supervisor_beat(self) -> Path:
+        """The heartbeat file of supervisord itself; there is none after `down`."""
+        return self.beat(SUPERVISOR)
+
+    def beat(self, program: str) -> Path:
+        """The heartbeat file of `program`."""
+        return self.run_dir / "beats" / f"{program}.json"
+
     def crash_log(self, program: str) -> Path:
         """Where the stdout and stderr of `program` go."""
         return self.run_dir / "logs" / f"{program}.crash.log"

@@ -57,6 +57,8 @@ class DownResult:
     survivors: tuple[str, ...] = ()
     killed: tuple[str, ...] = field(default=())
     """Processes that did not leave with their supervisor and had to be ended."""
+    packs_seconds: float | None = None
+    """How long the packs took to drain; None when nobody could be asked to."""
 
     @property
     def ok(self) -> bool:
@@ -109,7 +111,7 @@ def down(
     tell: Tell = lambda _: None,
     clock: Clock | None = None,
 ) -> DownResult:
-    """Drain ingress, then all other packs in parallel, then the substrate, then supervisord. Harmless when down."""
+    """Drain all packs in parallel, ingress told first; then the substrate, then supervisord. Harmless when down."""
     clock = clock or SystemClock()
     begun = clock.monotonic()
     if not deployment.run_dir.is_dir():
@@ -125,10 +127,12 @@ def down(
             deadline=begun + timeout_seconds,
             clock=clock,
         )
+        drained = None
         try:
             supervisor = client.snapshot().pid
             if deployment.packs:
                 turn.stop(deployment.workers())
+                drained = clock.monotonic() - begun
                 turn.stop_together(deployment.services, words="stopping the substrate")
             client.shutdown()  # stops what is left, the substrate last
             wait_until(lambda: not alive(supervisor), turn.deadline, clock)
@@ -136,7 +140,9 @@ def down(
             tell(f"{error}; ending what is left")  # its children die with it: each asked the kernel for that
         leftover, survivors = end_survivors(deployment.run_dir)
         service.tidy(deployment)
-    return DownResult(clock.monotonic() - begun, named(survivors), named(s for s in leftover if s not in survivors))
+        deployment.supervisor_beat.unlink(missing_ok=True)  # down on purpose, not gone
+    killed = named(s for s in leftover if s not in survivors)
+    return DownResult(clock.monotonic() - begun, named(survivors), killed, drained)
 
 
 def start(deployment: Deployment, targets: Sequence[str], **options: Any) -> UpResult:

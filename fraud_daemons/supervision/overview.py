@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 from fraud_daemons.clock import Clock
 from fraud_daemons.config.ports import chosen_port
 from fraud_daemons.observability.current_run import read_current_run
 from fraud_daemons.observability.disk import DiskUse, disk_use
+from fraud_daemons.observability.process_identity import frozen
 from fraud_daemons.status.picture import (
     FAILING,
     HELD,
@@ -19,8 +21,10 @@ from fraud_daemons.status.picture import (
     ProcessState,
     ServicePicture,
     draw_picture,
+    worst,
 )
-from fraud_daemons.supervision.client import Snapshot, SupervisedProcess, SupervisorAbsent, SupervisorClient
+from fraud_daemons.supervision import watcher
+from fraud_daemons.supervision.client import Snapshot, SupervisedProcess
 from fraud_daemons.supervision.deployment import POSTGRES, Deployment
 from fraud_daemons.supervision.substrate.doors import loopback_door, postgres_door
 
@@ -28,15 +32,15 @@ STARTING_SECONDS_MAX = 10.0
 
 
 def look(deployment: Deployment, *, clock: Clock) -> tuple[PlatformPicture, bool]:
-    """The picture now, and whether a supervisor runs: what `platform status` and the console both show.
+    """The picture now, and whether anything of the platform runs: what `platform status` and the console both show.
 
-    Raises SupervisorSilent when one runs and gives no answer.
+    When the supervisor gives no answer it is drawn from heartbeats, locks and audit, and says so in `supervisor`.
     """
-    try:
-        snapshot = SupervisorClient(deployment.profile.socket_path).snapshot()
-    except SupervisorAbsent:
-        return draw(deployment, None, clock=clock), False
-    return draw(deployment, snapshot, clock=clock), True
+    snapshot, supervisor = watcher.ask(deployment, clock=clock)
+    picture = draw(deployment, snapshot, clock=clock)
+    unwatched = snapshot is not None and supervisor.status != watcher.RUNNING
+    verdict = worst([FAILING, picture.verdict]) if unwatched else picture.verdict  # green and unwatched is not green
+    return replace(picture, supervisor=supervisor, verdict=verdict), snapshot is not None
 
 
 def draw(deployment: Deployment, snapshot: Snapshot | None, *, clock: Clock) -> PlatformPicture:
@@ -103,7 +107,7 @@ def _service(deployment: Deployment, name: str, process: SupervisedProcess | Non
             else STOPPED
         )
         return ServicePicture(name, status, None, _reason(process) if process and status != STOPPED else None)
-    if process.pid and _frozen(process.pid):
+    if process.pid and frozen(process.pid):
         return ServicePicture(
             name, FAILING, process.pid, "frozen by a signal; thaw it with: kill -CONT " + str(process.pid)
         )
@@ -115,11 +119,3 @@ def _service(deployment: Deployment, name: str, process: SupervisedProcess | Non
         return ServicePicture(name, READY, process.pid)
     young = (process.uptime_seconds or 0.0) < STARTING_SECONDS_MAX
     return ServicePicture(name, STARTING if young else WAITING, process.pid, closed)
-
-
-def _frozen(pid: int) -> bool:
-    """Stopped by SIGSTOP: its door still takes connections, and nobody answers."""
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "T"
-    except OSError:
-        return False

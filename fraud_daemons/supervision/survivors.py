@@ -35,7 +35,7 @@ class Survivor:
 
 def find_survivors(run_dir: Path) -> list[Survivor]:
     """Every living process of `run_dir`, supervisord included."""
-    mark = f"{RUN_DIR_VARIABLE}={run_dir}".encode()
+    mark = _mark(run_dir)
     spared = _ancestors()
     found = []
     for entry in Path("/proc").iterdir():
@@ -76,6 +76,15 @@ def _wait_gone(survivors: list[Survivor], seconds: float) -> None:
     deadline = clock.monotonic() + seconds
     while any(s.process.alive() for s in survivors) and clock.monotonic() < deadline:
         clock.wait(POLL_SECONDS, pause)
+
+
+def is_ours(pid: int, run_dir: Path) -> bool:
+    """Whether `pid` is a process of `run_dir`."""
+    return _is_ours(Path(f"/proc/{pid}"), _mark(run_dir), run_dir)
+
+
+def _mark(run_dir: Path) -> bytes:
+    return f"{RUN_DIR_VARIABLE}={run_dir}".encode()
 
 
 def _is_ours(entry: Path, mark: bytes, run_dir: Path) -> bool:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from fraud_daemons.clock import Clock
 from fraud_daemons.errors import CommandError
+from fraud_daemons.observability.heartbeat import read_heartbeat
 from fraud_daemons.status.picture import FAILING, HELD, WorkerPicture, reason_text
 from fraud_daemons.supervision import overview
 from fraud_daemons.supervision.client import SupervisedProcess, SupervisorClient
@@ -17,6 +18,7 @@ from fraud_daemons.supervision.waiting import Tell, operator_name, wait_until
 
 LAST_LINES_MAX = 3
 LINES_READ_MAX = 40
+HEARD_SECONDS_MAX = 0.7  # a step that takes longer to end does not hold up everybody's drain
 QUICK_DEATHS_MAX = 3  # a worker that dies this often in a row by itself will not become ready by waiting
 
 
@@ -74,16 +76,23 @@ class Turn:
         return []
 
     def stop(self, workers: Sequence[str]) -> list[Blocker]:
-        """Stop in reverse order: ingress drains first, everything else at once. Returns who would not go."""
+        """Stop in reverse order, drain in parallel: each wave is told when the one before has heard, ingress first, so
+        that nothing new comes in; then all of them have the same deadline. Returns who would not go."""
+        before: Sequence[str] = ()
         for number, wave in enumerate(reversed(self.deployment.levels(workers))):
-            words = f"draining {', '.join(wave)}" if number == 0 else f"draining {len(wave)} more"
-            blocking = self.stop_together(wave, words=words)
-            if blocking:
-                return blocking
-        return []
+            self._await_heard(before)
+            before = wave
+            self._tell_to_stop(
+                wave, words=f"draining {', '.join(wave)}" if number == 0 else f"draining {len(wave)} more"
+            )
+        return self._await_gone(workers)
 
     def stop_together(self, names: Sequence[str], *, words: str) -> list[Blocker]:
         """Send every stop signal, then wait for all of them; supervisord kills who passes its own drain deadline."""
+        self._tell_to_stop(names, words=words)
+        return self._await_gone(names)
+
+    def _tell_to_stop(self, names: Sequence[str], *, words: str) -> None:
         processes = self.client.snapshot().processes
         named = [processes[name] for name in names if name in processes]
         self._announce([process.name for process in named])
@@ -91,12 +100,20 @@ class Turn:
             self.tell(words)
         for process in named:
             self.client.stop(process)
-        gone = wait_until(lambda: not self._running(names), self.deadline, self.clock)
-        return (
-            []
-            if gone
-            else [Blocker(name, "still running", "passed its drain deadline") for name in self._running(names)]
-        )
+
+    def _await_heard(self, names: Sequence[str]) -> None:
+        """Wait, not for long, until each says in its heartbeat that it is stopping, or has gone."""
+
+        def heard() -> bool:
+            beats = [read_heartbeat(self.deployment.beat(name)) for name in self._running(names)]
+            return all(beat is not None and beat.state == "stopping" for beat in beats)
+
+        wait_until(heard, min(self.deadline, self.clock.monotonic() + HEARD_SECONDS_MAX), self.clock)
+
+    def _await_gone(self, names: Sequence[str]) -> list[Blocker]:
+        if wait_until(lambda: not self._running(names), self.deadline, self.clock):
+            return []
+        return [Blocker(name, "still running", "passed its drain deadline") for name in self._running(names)]
 
     def _stays_held(self, process: SupervisedProcess) -> bool:
         return process.held and self.action in ("up", "start")

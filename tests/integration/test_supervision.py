@@ -5,8 +5,9 @@ from __future__ import annotations
 import json
 import os
 import signal
+import subprocess
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -19,7 +20,7 @@ from fraud_daemons.config.packs import Pack
 from fraud_daemons.config.profiles import load_profile
 from fraud_daemons.errors import CommandError, ConfigurationError, ExitCode
 from fraud_daemons.observability.current_run import note_current_run
-from fraud_daemons.observability.process_identity import start_ticks
+from fraud_daemons.observability.process_identity import frozen, start_ticks
 from fraud_daemons.supervision import lifecycle
 from fraud_daemons.supervision.client import SupervisorAbsent, SupervisorSilent
 from fraud_daemons.supervision.survivors import end_survivors, find_survivors
@@ -32,6 +33,22 @@ def platform(short_dir: Path) -> Iterator[Platform]:
     yield made
     made.down()
     end_survivors(short_dir)
+
+
+@pytest.fixture
+def commands(platform: Platform, monkeypatch: pytest.MonkeyPatch, capsys: Any) -> Callable[..., Any]:
+    """Runs a command of the platform under test with --json and gives its answer."""
+    monkeypatch.setattr(Invocation, "deployment", lambda _: platform.deployment)
+    monkeypatch.setattr(Invocation, "load_profile", lambda _: platform.deployment.profile)
+    monkeypatch.setattr("fraud_daemons.cli.up._provision", lambda _: None)
+    monkeypatch.setattr("fraud_daemons.cli.up._brought", lambda _: {})  # its DSN and endpoint lead nowhere
+
+    def answer(*arguments: str, code: int = 0) -> Any:
+        capsys.readouterr()
+        assert command_line.run([*arguments, "--json"]) == code
+        return json.loads(capsys.readouterr().out)
+
+    return answer
 
 
 def test_up_brings_every_worker_to_ready_in_order(platform: Platform) -> None:
@@ -238,6 +255,75 @@ def test_a_deaf_worker_is_killed_at_its_drain_deadline(platform: Platform) -> No
     assert record["drain_seconds"] >= record["drain_seconds_max"] == 5
 
 
+def test_five_packs_drain_in_parallel_above_a_real_substrate(short_dir: Path) -> None:
+    """Five packs whose workers take 2 s each to drain are gone after little more than 2 s, substrate and supervisor soon
+    after; the ingress pack is told first."""
+    names = ("one", "two", "three", "four")
+    packs = (
+        *(Pack(name, name, "", (), (f"{name}_a", f"{name}_b"), 8.0) for name in names),
+        Pack("ingress", "Ingress", "", names, ("door",), 8.0),
+    )
+    environment = {"PLATFORM_PROFILE_RUN_DIR": str(short_dir), "PLATFORM_GATE_PORT": "0"}
+    made = Platform(short_dir, load_profile("local_parity", root=ROOT, environment=environment), packs=packs)
+    workers = [worker for pack in packs for worker in pack.workers]
+    for worker in workers:
+        made.tell(worker, "slow")
+    try:
+        assert made.up().ready
+    finally:
+        result = made.down()
+    assert (result.ok, result.killed) == (True, ())
+    print(f"packs {result.packs_seconds:.2f} s, all {result.elapsed_seconds:.2f} s")
+    assert 2.0 <= result.packs_seconds < 3.5  # one after the other would be 18 s, in two waves 4 s
+    assert result.elapsed_seconds < 10.0
+    stops = {worker: made.audit(worker)[-1] for worker in workers}
+    assert {record["kind"] for record in stops.values()} == {"stop"}
+    assert min(stops, key=lambda worker: stops[worker]["at"]) == "door"
+
+
+def test_down_says_no_when_something_survives(
+    platform: Platform, commands: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A process that cannot be ended (here: whose signals do not arrive) is named and makes the exit code 1."""
+    platform.up()
+    mark = {"PLATFORM_RUN_DIR": str(platform.run_dir)}
+    with subprocess.Popen(["/bin/sleep", "60"], env=mark, start_new_session=True) as survivor:
+        with monkeypatch.context() as patched:
+            patched.setattr("fraud_daemons.supervision.survivors.TERMINATE_SECONDS_MAX", 0.1)
+            patched.setattr("fraud_daemons.supervision.survivors.KILL_SECONDS_MAX", 0.1)
+            patched.setattr("fraud_daemons.supervision.survivors._signal_all", lambda *_: None)
+            answer = commands("down", code=ExitCode.NO)
+            assert command_line.run(["down"]) == ExitCode.NO
+        assert answer["down"] is False
+        assert answer["survivors"] == [f"pid {survivor.pid} (sleep)"]
+        survivor.kill()
+
+
+def test_a_rolling_restart_takes_one_worker_after_the_other(platform: Platform, commands: Callable[..., Any]) -> None:
+    """The next worker of the pack is stopped only when the one before is ready again; other packs keep their pids."""
+    platform.up()
+    door = platform.pid("door")
+    assert commands("restart", "core", "--rolling")["ready"]
+    alpha, beta = platform.audit("alpha"), platform.audit("beta")
+    assert [r["kind"] for r in alpha] == [r["kind"] for r in beta] == ["start", "stop", "restart"]
+    assert platform.beat("alpha").since < beta[1]["at"]
+    assert alpha[2]["at"] < beta[1]["at"]
+    assert platform.pid("door") == door
+    platform.tell("alpha", "crash")
+    begun = len(platform.audit("beta"))
+    assert not commands("restart", "core", "--rolling", code=ExitCode.NO)["ready"]
+    assert len(platform.audit("beta")) == begun, "a rolling restart goes on over a worker that does not come back"
+
+
+def test_a_restart_of_an_unknown_worker_is_a_clear_error(platform: Platform, capsys: Any, commands: Any) -> None:
+    """It names what it was given and everything there is; nothing is touched."""
+    platform.up()
+    pids = [platform.pid(worker) for worker in ("alpha", "beta", "door")]
+    assert command_line.run(["restart", "gamma"]) == ExitCode.USAGE
+    assert "there is no pack or worker 'gamma'; known: core, ingress, alpha, beta, door" in capsys.readouterr().err
+    assert [platform.pid(worker) for worker in ("alpha", "beta", "door")] == pids
+
+
 def test_a_frozen_supervisor_does_not_hang_a_command(platform: Platform) -> None:
     """Against a stopped supervisord a call gives up by its own deadline, with exit code 4; down still cleans up."""
     platform.up()
@@ -250,6 +336,53 @@ def test_a_frozen_supervisor_does_not_hang_a_command(platform: Platform) -> None
     assert caught.value.exit_code == ExitCode.UNKNOWN
     assert platform.down().ok
     assert find_survivors(platform.run_dir) == []
+
+
+def test_status_tells_what_is_known_when_the_supervisor_is_frozen(
+    platform: Platform, commands: Callable[..., Any], capsys: Any
+) -> None:
+    """Exit code 4 at once, not after a timeout: the supervisor's own beat and its age, who runs, who is dead and stays so;
+    thawed it is well again, and the dead worker is back."""
+    platform.up()
+    assert commands("status")["supervisor"]["status"] == "running"
+    assert commands("status")["supervisor"]["beat_age_seconds"] < 10.0
+    supervisor, old = platform.client.snapshot().pid, platform.pid("alpha")
+    os.kill(supervisor, signal.SIGSTOP)
+    os.kill(old, signal.SIGKILL)
+    until(lambda: frozen(supervisor) and not platform.copies("alpha"))
+    begun = time.monotonic()
+    status = commands("status", code=ExitCode.UNKNOWN)
+    assert time.monotonic() - begun < 2.0
+    assert (status["supervisor"]["pid"], status["supervisor"]["status"]) == (supervisor, "frozen")
+    assert status["verdict"] == "running failing"
+    workers = {w["worker"]: (w["status"], w["reason"]) for pack in status["packs"] for w in pack["workers"]}
+    assert workers["beta"] == ("running ready", None)
+    assert workers["alpha"] == ("running failing", "dead, and nobody starts it again")
+    assert command_line.run(["status"]) == ExitCode.UNKNOWN
+    assert f"thaw it with: kill -CONT {supervisor}" in capsys.readouterr().out
+    os.kill(supervisor, signal.SIGCONT)
+    until(lambda: platform.pid("alpha") not in (None, old) and platform.worker("alpha").ready)
+    assert commands("status")["supervisor"]["status"] == "running"
+
+
+def test_status_tells_a_supervisor_that_was_killed_from_one_that_was_stopped(
+    platform: Platform, commands: Callable[..., Any]
+) -> None:
+    """After SIGKILL it is gone, named as that; a process that outlives it makes the answer 4; after down it is stopped."""
+    platform.tell("beta", "deaf")
+    platform.up()
+    os.kill(platform.client.snapshot().pid, signal.SIGKILL)
+    until(lambda: not platform.copies("alpha"))
+    status = commands("status", code=ExitCode.UNKNOWN)
+    assert status["supervisor"]["status"] == "gone"
+    workers = {w["worker"]: w["status"] for pack in status["packs"] for w in pack["workers"]}
+    assert workers["alpha"] == "running failing"
+    assert workers["beta"] == "running ready"
+    os.kill(platform.copies("beta")[0], signal.SIGKILL)
+    until(lambda: not platform.copies("beta"))
+    assert commands("status", code=ExitCode.NOT_RUNNING)["supervisor"]["status"] == "gone"
+    assert platform.down().ok
+    assert commands("status", code=ExitCode.NOT_RUNNING)["supervisor"]["status"] == "stopped"
 
 
 def test_warnings_as_errors_do_not_silence_the_supervisor(platform: Platform, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -282,25 +415,15 @@ def test_a_port_in_use_is_named_with_its_holder(short_dir: Path) -> None:
     assert find_survivors(short_dir) == []
 
 
-def test_the_commands_on_a_running_platform(platform: Platform, monkeypatch: pytest.MonkeyPatch, capsys: Any) -> None:
+def test_the_commands_on_a_running_platform(platform: Platform, commands: Callable[..., Any], capsys: Any) -> None:
     """up, status, restart, events, logs and down answer operators in words and scripts in JSON."""
-    monkeypatch.setattr(Invocation, "deployment", lambda _: platform.deployment)
-    monkeypatch.setattr(Invocation, "load_profile", lambda _: platform.deployment.profile)
-    monkeypatch.setattr("fraud_daemons.cli.up._provision", lambda _: None)
-    monkeypatch.setattr("fraud_daemons.cli.up._brought", lambda _: {})  # its DSN and endpoint lead nowhere
-
-    def answer(*arguments: str, code: int = 0) -> Any:
-        capsys.readouterr()
-        assert command_line.run([*arguments, "--json"]) == code
-        return json.loads(capsys.readouterr().out)
-
-    assert answer("up")["ready"]
-    assert answer("status")["verdict"] == "running ready"
-    assert answer("restart", "alpha")["ready"]
-    assert answer("stop", "ingress")["ready"]
-    assert answer("status", code=ExitCode.NO)["verdict"] == "stopped"
-    assert answer("status", "core")["verdict"] == "running ready"
-    kinds = [record["kind"] for record in answer("events", "alpha")["events"]]
+    assert commands("up")["ready"]
+    assert commands("status")["verdict"] == "running ready"
+    assert commands("restart", "alpha")["ready"]
+    assert commands("stop", "ingress")["ready"]
+    assert commands("status", code=ExitCode.NO)["verdict"] == "stopped"
+    assert commands("status", "core")["verdict"] == "running ready"
+    kinds = [record["kind"] for record in commands("events", "alpha")["events"]]
     assert kinds == ["start", "stop", "restart"]
     assert command_line.run(["logs", "alpha"]) == 0
     assert "alpha is at work" in capsys.readouterr().out
@@ -310,8 +433,8 @@ def test_the_commands_on_a_running_platform(platform: Platform, monkeypatch: pyt
     assert error.startswith("error: door is held")
     assert "door: setting x is wrong" in error
     assert error.endswith("platform resume door")
-    assert answer("down")["down"]
-    assert answer("status", code=ExitCode.NOT_RUNNING)["verdict"] == "stopped"
+    assert commands("down")["down"]
+    assert commands("status", code=ExitCode.NOT_RUNNING)["verdict"] == "stopped"
 
 
 def test_status_answers_quickly(platform: Platform) -> None:
