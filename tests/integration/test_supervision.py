@@ -9,6 +9,7 @@ import subprocess
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ import pytest
 
 from fraud_daemons.cli import main as command_line
 from fraud_daemons.cli.options import Invocation
+from fraud_daemons.clock import parse_iso
 from fraud_daemons.config.packs import Pack
 from fraud_daemons.config.profiles import load_profile
 from fraud_daemons.errors import CommandError, ConfigurationError, ExitCode
@@ -97,7 +99,7 @@ def test_down_leaves_nothing(platform: Platform) -> None:
 
 
 def test_ingress_leaves_before_the_others(platform: Platform) -> None:
-    """Down drains the ingress pack first, so nothing new comes in while the rest drains."""
+    """Down tells the ingress pack first, so nothing new comes in while the rest drains."""
     platform.up()
     platform.down()
     door, alpha = platform.audit("door")[-1], platform.audit("alpha")[-1]
@@ -278,7 +280,8 @@ def test_five_packs_drain_in_parallel_above_a_real_substrate(short_dir: Path) ->
     assert result.elapsed_seconds < 10.0
     stops = {worker: made.audit(worker)[-1] for worker in workers}
     assert {record["kind"] for record in stops.values()} == {"stop"}
-    assert min(stops, key=lambda worker: stops[worker]["at"]) == "door"
+    told = {w: parse_iso(r["at"]) - timedelta(seconds=r["drain_seconds"]) for w, r in stops.items()}
+    assert min(told, key=told.__getitem__) == "door"
 
 
 def test_down_says_no_when_something_survives(
