@@ -62,8 +62,11 @@ class Gate:
             connection.request(method, path, body=body, headers=headers)
             response = connection.getresponse()
             raw = response.read()
-            assert response.getheader("Content-Type") == "application/json"
-            return Answer(response.status, orjson.loads(raw), dict(response.getheaders()))
+            is_page = path == "/docs" and response.status == 200
+            kind = "text/html; charset=utf-8" if is_page else "application/json"
+            assert response.getheader("Content-Type") == kind
+            body = raw.decode() if is_page else orjson.loads(raw)
+            return Answer(response.status, body, dict(response.getheaders()))
         finally:
             connection.close()
 

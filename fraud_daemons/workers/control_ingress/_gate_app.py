@@ -6,7 +6,7 @@
     draining                                      503 + Retry-After
     a whole request that is wrong                 400, 401, 403, 404, 405, 409, 413, 422
 
-The decisions are made elsewhere: `_gate_intake`, `_gate_transactions`, `_gate_decisions`.
+The decisions are made elsewhere: `_gate_intake`, `_gate_transactions`, `_gate_decisions`; `_gate_pages` describes it all.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from typing import Any
 import orjson
 
 from fraud_daemons.domain.admission import Malformed, TooMany, read_batch
+from fraud_daemons.domain.card_numbers import REMOVED_TEXT, holds_pan
 from fraud_daemons.domain.json_depth import is_deeper
 from fraud_daemons.errors import FatalFault, OverloadFault, TransientFault
 from fraud_daemons.observability import events
@@ -34,6 +35,7 @@ from fraud_daemons.workers.control_ingress._gate_http import (
 )
 from fraud_daemons.workers.control_ingress._gate_intake import Intake
 from fraud_daemons.workers.control_ingress._gate_keys import Keys
+from fraud_daemons.workers.control_ingress._gate_pages import SCHEMAS, Pages
 from fraud_daemons.workers.control_ingress._gate_pressure import Pressure
 from fraud_daemons.workers.control_ingress._gate_transactions import Transactions
 
@@ -55,6 +57,7 @@ class GateApp:
         transactions: Transactions,
         decisions: Decisions,
         pressure: Pressure,
+        pages: Pages,
         draining: Callable[[], bool],
         log: Logger,
         batch_events_max: int,
@@ -76,11 +79,18 @@ class GateApp:
             "/v1/transactions": ("POST", self._post_transaction),
             "/healthz": ("GET", self._health),
             "/readyz": ("GET", self._readiness),
+            "/openapi.json": ("GET", pages.openapi),
+            "/schemas": ("GET", pages.index),
+            "/docs": ("GET", pages.page),
+        }
+        self._below: dict[str, tuple[str, Callable[[Request], Reply]]] = {
+            DECISIONS: ("GET", self._get_decision),
+            SCHEMAS: ("GET", pages.schema),
         }
 
     def __call__(self, environ: dict[str, Any], start_response: StartResponse) -> Iterable[bytes]:
         reply = self._answer(Request.of(environ))
-        headers = [("Content-Type", "application/json"), ("Content-Length", str(len(reply.body))), *reply.headers]
+        headers = [("Content-Type", reply.content_type), ("Content-Length", str(len(reply.body))), *reply.headers]
         start_response(f"{reply.status.value} {reply.status.phrase}", headers)
         return [reply.body]
 
@@ -107,7 +117,7 @@ class GateApp:
         self._log.info(
             events.REQUEST_ANSWERED,
             method=request.method,
-            path=request.path[:100],
+            path=REMOVED_TEXT if holds_pan(request.path) else request.path[:100],
             status=refused.status.value,
             error=refused.error,
             detail=refused.detail,
@@ -115,18 +125,18 @@ class GateApp:
         return refusal_reply(refused)
 
     def _route(self, request: Request) -> Callable[[Request], Reply]:
-        method, handler = self._routes.get(request.path, ("", self._get_decision))
+        below = (route for prefix, route in self._below.items() if request.path.startswith(prefix))
+        method, handler = self._routes.get(request.path) or next(below, ("", self._health))
         if not method:
-            if not request.path.startswith(DECISIONS):
-                known = ", ".join([*self._routes, f"{DECISIONS}{{decision_id}}"])
-                raise Refused(HTTPStatus.NOT_FOUND, "unknown_path", "there is nothing here", fix=f"known: {known}")
-            method = "GET"
+            known = ", ".join([*self._routes, *(f"{prefix}…" for prefix in self._below)])
+            raise Refused(HTTPStatus.NOT_FOUND, "unknown_path", "there is nothing here", fix=f"known: {known}")
         if request.method != method:
             raise Refused(
                 HTTPStatus.METHOD_NOT_ALLOWED,
                 "wrong_method",
                 f"{request.method} is not possible here",
                 fix=f"use {method}",
+                allow=method,
             )
         return handler
 
@@ -171,7 +181,8 @@ class GateApp:
 
     def _get_decision(self, request: Request) -> Reply:
         self._keys.principal(request.key)
-        decision_id = request.path.removeprefix(DECISIONS)[:DECISION_ID_CHARACTERS_MAX]
+        claimed = request.path.removeprefix(DECISIONS)[:DECISION_ID_CHARACTERS_MAX]
+        decision_id = claimed if claimed.isprintable() else ""  # the database takes no NUL, and no decision has one
         return self._decisions.find(decision_id, wait_ms=request.whole_number("wait_ms", default=0))
 
     def _health(self, _request: Request) -> Reply:

@@ -1,4 +1,4 @@
-"""The gate's small vocabulary of HTTP: a request, a reply, a refusal. Every body is JSON, errors included."""
+"""The gate's small vocabulary of HTTP: a request, a reply, a refusal. Every body is JSON, errors included, but one page."""
 
 from __future__ import annotations
 
@@ -17,7 +17,14 @@ class Refused(Exception):
     """A whole request is refused: status, a short name, what is wrong and what to do. Nothing was done."""
 
     def __init__(
-        self, status: HTTPStatus, error: str, detail: str, *, fix: str, retry_after_seconds: int | None = None
+        self,
+        status: HTTPStatus,
+        error: str,
+        detail: str,
+        *,
+        fix: str,
+        retry_after_seconds: int | None = None,
+        allow: str | None = None,
     ) -> None:
         super().__init__(detail)
         self.status = status
@@ -25,6 +32,7 @@ class Refused(Exception):
         self.detail = detail
         self.fix = fix
         self.retry_after_seconds = retry_after_seconds
+        self.allow = allow
 
 
 @dataclass(frozen=True)
@@ -34,6 +42,7 @@ class Reply:
     status: HTTPStatus
     body: bytes
     headers: tuple[tuple[str, str], ...] = ()
+    content_type: str = "application/json"
 
     @classmethod
     def json(cls, status: HTTPStatus, value: Any) -> Reply:
@@ -92,11 +101,11 @@ class Request:
 
 def refusal_reply(refused: Refused, **further: Any) -> Reply:
     """The answer to a request that is refused as a whole; `further` fields stand behind error, detail and fix."""
-    wait = refused.retry_after_seconds
+    headers = {"Retry-After": refused.retry_after_seconds, "Allow": refused.allow}
     return Reply(
         refused.status,
         orjson.dumps({"error": refused.error, "detail": refused.detail, "fix": refused.fix, **further}),
-        (("Retry-After", str(wait)),) if wait is not None else (),
+        tuple((name, str(value)) for name, value in headers.items() if value is not None),
     )
 
 

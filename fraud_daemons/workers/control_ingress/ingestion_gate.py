@@ -4,6 +4,7 @@
     POST /v1/transactions                 one whole transaction of a live caller
     GET  /v1/decisions/{id}?wait_ms=      its decision
     GET  /healthz, /readyz                liveness (no database) and readiness
+    GET  /openapi.json, /schemas, /docs   what it takes and answers
 
 Authenticate, parse, validate, dedupe, admit, append - and what was admitted, refused or repeated commits together with
 the records on the bus. Two sealers turn receipts and refusals into evidence objects afterwards. It refuses to run on
@@ -35,6 +36,8 @@ from fraud_daemons.workers.control_ingress._gate_evidence import (
 )
 from fraud_daemons.workers.control_ingress._gate_intake import QUARANTINE_TOPIC, Intake
 from fraud_daemons.workers.control_ingress._gate_keys import Keys
+from fraud_daemons.workers.control_ingress._gate_openapi import openapi_document
+from fraud_daemons.workers.control_ingress._gate_pages import Pages
 from fraud_daemons.workers.control_ingress._gate_pressure import Limits, Pressure
 from fraud_daemons.workers.control_ingress._gate_transactions import Transactions
 
@@ -88,6 +91,13 @@ def build(context: WorkerContext) -> list[Activity]:
                 unbound_records=get("gate.unbound_records_max"),
                 undecided_flows=get("gate.undecided_flows_max"),
             ),
+        ),
+        pages=Pages(
+            openapi_document(
+                batch_events_max=get("gate.batch_events_max"),
+                body_bytes_max=get("gate.body_bytes_max"),
+                wait_ms_max=get("gate.wait_ms_max"),
+            )
         ),
         draining=lambda: context.stop.requested,
         log=context.log,
