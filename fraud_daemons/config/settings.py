@@ -154,6 +154,10 @@ SETTINGS: tuple[Setting, ...] = (
     Setting("alerts", "hook_timeout_seconds", float, 3.0, between(0.1, 30)),
     # --- disk guard: below this the gate answers 503; 0 = no guard
     Setting("disk", "free_bytes_min", int, 1 << 30, between(0, 1 << 62)),
+    # --- the incident put back, for the drill that reproduces it; refused unless that drill asks
+    Setting("incident", "connector", str, "shared", one_of("shared", "per_operation")),
+    Setting("incident", "containment", bool, True),
+    Setting("incident", "asked_by", str, "", one_of("", "connection-churn")),
     # --- logs
     Setting("logs", "level", str, "info", one_of("debug", "info", "warning", "error")),
     Setting("logs", "file_bytes_max", int, 20 * 1024 * 1024, between(65536, 2**31)),
