@@ -10,6 +10,7 @@ import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import asdict
 
 import psycopg
 from psycopg.conninfo import make_conninfo
@@ -17,6 +18,7 @@ from psycopg.pq import TransactionStatus
 
 from fraud_daemons.errors import CommitAmbiguous, TransientFault
 from fraud_daemons.postgres_runtime.connector import Connection, ConnectOptions, DsnSource, Nested
+from fraud_daemons.postgres_runtime.counters import Counters
 from fraud_daemons.postgres_runtime.deadline import DeadlineConnection
 from fraud_daemons.postgres_runtime.faults import fault_from, judge, judge_connect
 
@@ -24,14 +26,14 @@ WORDS_KEPT_MAX = 20
 """Refused connects whose text goes to stderr, per process: the operating system's own words are the evidence."""
 
 _lock = threading.Lock()
-_figures = {"opened": 0, "reused": 0, "waited": 0, "evicted": 0, "retried": 0}
+_figures = Counters()
 _open = threading.local()
 
 
 def figures() -> dict[str, int]:
     """What this process did, under the names of the shared connector's counters."""
     with _lock:
-        return dict(_figures)
+        return asdict(_figures)
 
 
 @contextmanager
@@ -62,7 +64,7 @@ def _connect(source: DsnSource, options: ConnectOptions) -> DeadlineConnection:
     try:
         connection = DeadlineConnection.connect(make_conninfo(source.read(), **options.parameters()))
     except psycopg.Error as error:
-        verdict = judge_connect(error)
+        verdict = judge_connect(error, None)
         _count("waited")
         if figures()["waited"] <= WORDS_KEPT_MAX:
             print(f"psycopg.{type(error).__name__}: {error}", file=sys.stderr, flush=True)
@@ -96,4 +98,4 @@ def _commit(connection: DeadlineConnection) -> None:
 
 def _count(name: str) -> None:
     with _lock:
-        _figures[name] += 1
+        setattr(_figures, name, getattr(_figures, name) + 1)
