@@ -23,7 +23,7 @@ class Query:
 class Objects:
     """A side read from evidence objects below `<run>/<family>/`: field `field` of each of their records.
 
-    Progress marks are left out: they are admitted once and appended to every partition.
+    Admitted progress marks are left out: they are admitted once and appended to every partition. A refused one counts.
     """
 
     what: str

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Generator, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -30,6 +30,10 @@ from fraud_daemons.worlds.sealed import open_world
 EXAMPLES_MAX = 5
 ARCHIVE, CONTROL = "archive", "control"
 WORLD_ROWS_AT_ONCE = 5000
+
+
+def _is_admitted_mark(record: Mapping[str, Any]) -> bool:
+    return record.get("event_type") == PROGRESS_MARK and "quarantine_id" not in record
 
 
 @dataclass(frozen=True)
@@ -82,7 +86,7 @@ class Readers:
             try:
                 document = orjson.loads(self.store.get(found.key))
                 records = document.get("records", [document])
-                yield [record[side.field] for record in records if record.get("event_type") != PROGRESS_MARK]
+                yield [record[side.field] for record in records if not _is_admitted_mark(record)]
             except (ValueError, LookupError, AttributeError):  # nothing of ours: named as surplus, and stops no report
                 yield [f"not evidence: {found.key}"]
 
