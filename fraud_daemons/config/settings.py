@@ -92,6 +92,8 @@ SETTINGS: tuple[Setting, ...] = (
     Setting("bus", "partitions", int, 1, one_partition),
     Setting("bus", "poll_busy_seconds", float, 0.02, between(0.001, 1)),
     Setting("bus", "poll_idle_seconds", float, 0.5, between(0.01, 10)),
+    # workers for which no decision waits let records gather for so long
+    Setting("bus", "gather_seconds", float, 0.2, between(0, 5)),
     # --- loop
     Setting("loop", "batch_records_max", int, 500, between(1, 5000)),
     Setting("loop", "retry_delay_seconds_max", float, 1.5, between(0.1, 60)),
@@ -119,7 +121,7 @@ SETTINGS: tuple[Setting, ...] = (
     Setting("producer", "round_transactions_max", int, 240, between(1, 900)),
     Setting("producer", "max_events_per_output", int, 0, between(0, 10**9)),  # 0 = whole world
     # --- evidence
-    Setting("evidence", "segment_records_max", int, 1000, between(1, 10000)),
+    Setting("evidence", "segment_records_max", int, 2000, between(1, 10000)),
     Setting("evidence", "linger_seconds", float, 1.0, between(0, 60)),
     # --- context, features, decisions, actions
     Setting("context", "budget_seconds", float, 2.0, between(0.05, 600)),
