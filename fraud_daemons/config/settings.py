@@ -160,6 +160,12 @@ SETTINGS: tuple[Setting, ...] = (
     Setting("incident", "connector", str, "shared", one_of("shared", "per_operation")),
     Setting("incident", "containment", bool, True),
     Setting("incident", "asked_by", str, "", one_of("", "connection-churn")),
+    # --- trimming of the bus: what every reader has passed and the archive holds goes once it is this old, or beyond this
+    # many records whatever its age; 5,000,000 take some 12 GiB. false = nothing is trimmed
+    Setting("trim", "log", bool, True),
+    Setting("trim", "log_age_seconds", float, 86400.0, between(0, 10 * 365 * 86400)),
+    Setting("trim", "log_records_max", int, 5_000_000, between(1000, 10**12)),
+    Setting("trim", "interval_seconds", float, 10.0, between(0.05, 3600)),
     # --- logs
     Setting("logs", "level", str, "info", one_of("debug", "info", "warning", "error")),
     Setting("logs", "file_bytes_max", int, 20 * 1024 * 1024, between(65536, 2**31)),

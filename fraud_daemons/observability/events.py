@@ -19,6 +19,9 @@ LOCK_WAITED_FOR: Final = "lock_waited_for"
 SCOPE_HELD_LONG: Final = "scope_held_long"
 # evidence
 SEGMENT_SEALED: Final = "segment_sealed"
+# trimming
+LOG_TRIMMED: Final = "log_trimmed"
+TRIMMING_REFUSED: Final = "trimming_refused"
 # ingress
 REQUEST_ANSWERED: Final = "request_answered"
 STREAM_STARTED: Final = "stream_started"

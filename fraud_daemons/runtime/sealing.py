@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Final, NamedTuple
 
-from fraud_daemons.bus.port import Log, Record, TopicPartition
+from fraud_daemons.bus.port import Log, Record, TopicPartition, trimmed_away
 from fraud_daemons.bus.postgres_log import PostgresBus
 from fraud_daemons.checkpoints.port import Claim
 from fraud_daemons.checkpoints.postgres import PostgresCheckpoints
@@ -179,6 +179,8 @@ class Sealer(PlainActivity):
                 self._backlog += waiting
                 if waiting and self._ripe(target, waiting, heads[target]):
                     entries = self._entries(connection, target, position, self._records_max)
+                    if entries[0].position != position:  # entries need not be read through the bus
+                        raise trimmed_away(*target, position=position, begins=entries[0].position)
                     made += self._segments(connection, target, entries)
                     checkpoints.advance(claim, {where: (position, entries[-1].position + 1)})
             intend(connection, self._schema, [segment for segment, _ in made])

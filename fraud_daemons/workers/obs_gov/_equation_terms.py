@@ -7,7 +7,10 @@ the listing, stands here and is printed into docs/EQUATIONS.md.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
+
+from fraud_daemons.evidence.archive_lines import ArchivedRecord
 
 
 @dataclass(frozen=True)
@@ -17,6 +20,42 @@ class Query:
     what: str
     dsn: str
     sql: str
+
+
+@dataclass(frozen=True)
+class Logged:
+    """A side read from the bus; what was trimmed of it is read from the archive's objects, as far as they still are what
+    was trimmed: `bus.trimmed` has the hash over the ids of each deleted range.
+
+    `topics` = () for every topic but `control`, where the request for the report itself flows. `condition` (SQL) and
+    `counts` (topic, archived record) say the same: which records count. `places` = topic|partition|position|id, else the id.
+    """
+
+    what: str
+    topics: tuple[str, ...] = ()
+    condition: str = ""
+    counts: Callable[[str, ArchivedRecord], bool] | None = None
+    places: bool = False
+    dsn: str = "EVENT_BUS_DSN"
+
+    @property
+    def sql(self) -> str:
+        """What is on the bus."""
+        shape = "topic || '|' || \"partition\" || '|' || \"position\" || '|' || event_id" if self.places else "event_id"
+        return f"select {shape} from bus.log where {self._of_run}{self.condition}"
+
+    @property
+    def trimmed_sql(self) -> str:
+        """The ranges that are not there any more."""
+        return (
+            'select topic, "partition", first_position, last_position, ids_sha256 from bus.trimmed'
+            f" where {self._of_run}"
+        )
+
+    @property
+    def _of_run(self) -> str:
+        named = ", ".join(f"'{topic}'" for topic in self.topics)
+        return "platform_run_id = %(run)s and " + (f"topic in ({named})" if named else "topic <> 'control'")
 
 
 @dataclass(frozen=True)
@@ -53,7 +92,7 @@ class Either:
     of: tuple[Query, ...]
 
 
-Side = Query | Objects | Archived | WorldSlice | Either
+Side = Query | Logged | Objects | Archived | WorldSlice | Either
 
 
 @dataclass(frozen=True)
@@ -78,11 +117,9 @@ class Line:
     subset: bool = False
 
 
-def log_ids(what: str, topic: str) -> Query:
-    """Event ids of a topic, as the bus holds them."""
-    return Query(
-        what, "EVENT_BUS_DSN", f"select event_id from bus.log where platform_run_id = %(run)s and topic = '{topic}'"
-    )
+def log_ids(what: str, topic: str) -> Logged:
+    """Event ids of a topic, as the bus holds them or held them."""
+    return Logged(what, (topic,))
 
 
 def letters(dsn: str, worker: str, topic: str) -> Query:

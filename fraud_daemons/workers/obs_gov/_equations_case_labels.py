@@ -4,17 +4,28 @@ from __future__ import annotations
 
 from typing import Final
 
-from fraud_daemons.workers.obs_gov._equation_terms import ADMITTED, Letters, Line, Query, letters, log_ids
+from fraud_daemons.workers.obs_gov._equation_terms import (
+    ADMITTED,
+    Letters,
+    Line,
+    Logged,
+    Query,
+    letters,
+    log_ids,
+)
 
 LINES: Final[tuple[Line, ...]] = (
     Line(
         "alerts_equal_triggers",
-        Query(
+        Logged(
             "bus: decisions to REVIEW or BLOCK, and failed actions",
-            "EVENT_BUS_DSN",
-            "select event_id from bus.log where platform_run_id = %(run)s and ("
-            "(topic = 'decisions' and convert_from(body, 'UTF8')::jsonb ->> 'outcome' in ('REVIEW', 'BLOCK'))"
+            ("decisions", "action_outcomes"),
+            " and ((topic = 'decisions' and convert_from(body, 'UTF8')::jsonb ->> 'outcome' in ('REVIEW', 'BLOCK'))"
             " or (topic = 'action_outcomes' and convert_from(body, 'UTF8')::jsonb ->> 'status' = 'FAILED'))",
+            lambda record: (
+                (record.topic == "decisions" and record.body["outcome"] in ("REVIEW", "BLOCK"))
+                or (record.topic == "action_outcomes" and record.body["status"] == "FAILED")
+            ),
         ),
         Query(
             "triggers: what they were raised for",
@@ -65,11 +76,11 @@ LINES: Final[tuple[Line, ...]] = (
             "LABEL_STORE_LOCATOR",
             "select label_id from label_store.assertions where platform_run_id = %(run)s",
         ),
-        Query(
+        Logged(
             "bus: ids of labels",
-            "EVENT_BUS_DSN",
-            "select event_id from bus.log where platform_run_id = %(run)s and topic = 'labels'"
+            ("labels",),
             " and convert_from(body, 'UTF8')::jsonb ? 'label_id'",
+            lambda record: "label_id" in record.body,
         ),
     ),
     Line(

@@ -20,15 +20,17 @@ from fraud_daemons.workers.obs_gov._equation_terms import (
     Either,
     Letters,
     Line,
+    Logged,
     Objects,
     Query,
     Side,
     WorldSlice,
 )
+from fraud_daemons.workers.obs_gov._trimmed import ARCHIVE, Range, trimmed_ids
 from fraud_daemons.worlds.sealed import open_world
 
 EXAMPLES_MAX = 5
-ARCHIVE, CONTROL = "archive", "control"
+CONTROL = "control"
 WORLD_ROWS_AT_ONCE = 5000
 
 
@@ -56,6 +58,8 @@ class Readers:
         match side:
             case Query():
                 yield [row[0] for row in self.rows(side.dsn, side.sql, run)]
+            case Logged():
+                yield from self._of_log(side, run)
             case Objects():
                 yield from self._of_objects(side, run)
             case Archived():
@@ -80,6 +84,15 @@ class Readers:
         """One query in one short transaction: nothing is computed while it is open."""
         with self.database_of(dsn).scope() as connection:
             return connection.execute(sql.encode(), {"run": run}).fetchall()
+
+    def _of_log(self, side: Logged, run: str) -> Iterator[list[str]]:
+        """What is there and what was trimmed, in one statement: a record that is trimmed meanwhile is in one of the two."""
+        nothing = ", null" * len(Range._fields)
+        rows = self.rows(
+            side.dsn, f"select l.*{nothing} from ({side.sql}) as l union all select null, t.* from ({side.trimmed_sql}) as t", run
+        )  # fmt: skip
+        yield [row[0] for row in rows if row[0] is not None]
+        yield from trimmed_ids(self.store, run, [Range(*row[1:]) for row in rows if row[0] is None], side)
 
     def _of_objects(self, side: Objects, run: str) -> Iterator[list[str]]:
         for found in self.store.list(f"{run}/{side.family}/"):
