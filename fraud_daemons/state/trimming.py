@@ -121,6 +121,12 @@ def trim(bus: Connection, where: Where, *, first: int, end: int) -> dict[str, Go
     return {run: Gone(records, digest) for run, records, digest in rows}
 
 
+def stored_bytes(bus: Connection) -> dict[str, int]:
+    """What the log takes with its index, and what the whole database does that it stands in."""
+    row = bus.execute("select pg_total_relation_size('bus.log'), pg_database_size(current_database())").fetchone()
+    return {"log": row[0], "database": row[1]} if row else {}
+
+
 def bus_of(at: ConnectionOf) -> Connection:
     """The bus's own server."""
     return at(EVENT_BUS_DSN)

@@ -19,6 +19,7 @@ from fraud_daemons.domain.envelope import TRUTH
 from fraud_daemons.errors import FatalFault
 from fraud_daemons.evidence.archive_lines import ids_sha256, read_line, unpacked
 from fraud_daemons.observability import events
+from fraud_daemons.observability.disk import taken_bytes
 from fraud_daemons.runtime.activity import Outcome, PlainActivity
 from fraud_daemons.runtime.database import connections
 from fraud_daemons.runtime.worker import WorkerContext
@@ -29,6 +30,7 @@ from fraud_daemons.state.trimming import Extent, Gone, Stand, Where, behind_most
 RECORDS_AT_ONCE_MAX: Final = 5000
 """Deleted in one transaction: a tenth of a second, and an outage repeats no more than that."""
 SEGMENTS_AT_ONCE_MAX: Final = 200
+MEASURE_SECONDS: Final = 60.0
 WAITS_FOR: Final = {TRUTH: "labels"}
 """The feature plane asks the truth topic whether a world has a truth feed, until a mark of it has come on `labels`. So
 truth goes only while everybody has read all of labels."""
@@ -66,18 +68,24 @@ class Trimmer(PlainActivity):
 
     def __init__(self, context: WorkerContext) -> None:
         get = context.profile.get
+        self._enabled = get("trim.log")
         self._context = context
         self._age_seconds = get("trim.log_age_seconds")
         self._records_max = get("trim.log_records_max")
         self._rest_seconds = get("trim.interval_seconds")
         self._trimmed = 0
+        self._stored: dict[str, int] = {}
+        self._measured_at = -MEASURE_SECONDS
         self._kept: int | None = None
         self._held_back: dict[str, str] = {}
         self._differing: dict[Where, str] = {}
 
     def step(self) -> Outcome:
+        self._measure()
         look = self._look()
         self._kept, self._held_back = look.kept(), {}
+        if not self._enabled:
+            return Outcome(rest_seconds=self._rest_seconds)
         surplus = self._kept - self._records_max
         fullest = sorted(look.extents, key=lambda where: look.extents[where].begins - look.extents[where].head)
         for where in fullest:
@@ -90,8 +98,21 @@ class Trimmer(PlainActivity):
         self._differing.clear()
 
     def detail(self) -> dict[str, Any]:
-        """For the heartbeat: records on the bus, those trimmed since the process began, and who holds which topic back."""
-        return {"log": {"kept": self._kept, "trimmed": self._trimmed, "held_back": self._held_back}}
+        """For the heartbeat: records on the bus, those trimmed since the process began, who holds which topic back; and what
+        the log, the database it stands in and the embedded object store take, in bytes."""
+        log = {"kept": self._kept, "trimmed": self._trimmed, "held_back": self._held_back}
+        return {"log": log, "stored_bytes": self._stored}
+
+    def _measure(self) -> None:
+        """For those who ask no database: `platform status` shows the figures."""
+        now = self._context.clock.monotonic()
+        if now - self._measured_at < MEASURE_SECONDS:
+            return
+        self._measured_at, profile = now, self._context.profile
+        with self._context.database_of(EVENT_BUS_DSN).scope() as bus:
+            self._stored = trimming.stored_bytes(bus)
+        if profile.embedded_objectstore:
+            self._stored["objects"] = taken_bytes(profile.path("objects"))
 
     def _look(self) -> Look:
         with connections(self._context.database_of) as at:

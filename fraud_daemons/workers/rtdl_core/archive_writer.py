@@ -49,7 +49,7 @@ def build(context: WorkerContext) -> list[Activity]:
     sealer = context.sealer(
         entries, family=FAMILY, topics=WORKER.consumes, name=FAMILY, form=Form(_encode, extension=EXTENSION)
     )
-    return [sealer, Trimmer(context)] if context.profile.get("trim.log") else [sealer]
+    return [sealer, Trimmer(context)]
 
 
 WORKER = Worker(
