@@ -19,8 +19,8 @@ from fraud_daemons.supervision.substrate.objectstore import ObjectStore, client_
 from fraud_daemons.workers.case_labels import case_trigger
 from fraud_daemons.workers.rtdl_core import archive_writer
 from fraud_daemons.workers.rtdl_core._trimming import Trimmer
-from tests.integration import whole_line
-from tests.integration.whole_line import TRANSACTIONS, ask_for_report, reporter
+from tests.integration.test_strangers_check import run_script
+from tests.integration.whole_line import TRANSACTIONS, ask_for_report, finish, reporter, stream_the_world
 from tests.line import Line
 
 AT_ONCE = {
@@ -270,14 +270,12 @@ def test_space_is_used_again(line_: Line) -> None:
 
 
 def test_the_report_of_a_run_holds_when_its_records_were_trimmed(
-    line: Line, short_dir: Path, object_store: ObjectStore, monkeypatch: pytest.MonkeyPatch
+    line: Line, short_dir: Path, object_store: ObjectStore
 ) -> None:
     """The whole line, everything trimmed: every equation holds with the same counts, its bus sides read from the archive as
     far as the hash of what was deleted proves it. A line taken out of an archive object is then named."""
-    monkeypatch.setattr(
-        whole_line, "settle", lambda line, worker: line.work(worker, settings=AT_ONCE | {"trim.log": False})
-    )
-    whole_line.whole_run(line, short_dir)
+    stream_the_world(line, short_dir)
+    finish(line, settings={**AT_ONCE, "trim.log": False})
     before = ask_for_report(line, reporter(line), 1)
     line.drain(archive(line))
     trimmed = line.sql("select coalesce(sum(records), 0) from bus.trimmed where platform_run_id = %s", (line.run,))[0][
@@ -294,7 +292,10 @@ def test_the_report_of_a_run_holds_when_its_records_were_trimmed(
     ]
     assert counts[0] == counts[1]
     assert after["elapsed_seconds"] is not None
+    stranger = run_script(line, object_store)
+    assert stranger.returncode == 0, stranger.stdout + stranger.stderr
     a_changed_archive_is_named(line, object_store)
+    assert run_script(line, object_store).stdout.endswith("says FAIL: the same, line by line\n")
 
 
 def a_changed_archive_is_named(line: Line, object_store: ObjectStore) -> None:

@@ -7,10 +7,19 @@ the listing, stands here and is printed into docs/EQUATIONS.md.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any, Final
+
+import orjson
 
 from fraud_daemons.evidence.archive_lines import ArchivedRecord
+
+MARK_KEY: Final = "mark-"
+"""How the key of a progress mark begins."""
+
+_BODY: Final = "convert_from(body, 'UTF8')::jsonb"
+_PLACE: Final = "topic || '|' || \"partition\" || '|' || \"position\" || '|' || event_id"
 
 
 @dataclass(frozen=True)
@@ -23,26 +32,46 @@ class Query:
 
 
 @dataclass(frozen=True)
+class Only:
+    """Of `topic` only records whose body has `field`, with one of `values` where any are given."""
+
+    topic: str
+    field: str
+    values: tuple[str, ...] = ()
+
+    @property
+    def sql(self) -> str:
+        has = f"->> '{self.field}' in ({_listed(self.values)})" if self.values else f"? '{self.field}'"
+        return f"(topic = '{self.topic}' and {_BODY} {has})"
+
+    def holds(self, topic: str, body: Mapping[str, Any]) -> bool:
+        return topic == self.topic and (body.get(self.field) in self.values if self.values else self.field in body)
+
+
+@dataclass(frozen=True)
 class Logged:
     """A side read from the bus; what was trimmed of it is read from the archive's objects, as far as they still are what
     was trimmed: `bus.trimmed` has the hash over the ids of each deleted range.
 
-    `topics` = () for every topic but `control`, where the request for the report itself flows. `condition` (SQL) and
-    `counts` (topic, archived record) say the same: which records count. `places` = topic|partition|position|id, else the id.
+    `topics` = () for every topic but `control`, where the request for the report itself flows; `only` = any of these,
+    `marks` = progress marks too. A side gives `field` of the body, or topic|partition|position|id with `places`, else the id.
     """
 
     what: str
     topics: tuple[str, ...] = ()
-    condition: str = ""
-    counts: Callable[[str, ArchivedRecord], bool] | None = None
+    only: tuple[Only, ...] = ()
+    marks: bool = True
     places: bool = False
+    field: str = ""
     dsn: str = "EVENT_BUS_DSN"
 
     @property
     def sql(self) -> str:
         """What is on the bus."""
-        shape = "topic || '|' || \"partition\" || '|' || \"position\" || '|' || event_id" if self.places else "event_id"
-        return f"select {shape} from bus.log where {self._of_run}{self.condition}"
+        shape = f"{_BODY} ->> '{self.field}'" if self.field else _PLACE if self.places else "event_id"
+        unmarked = "" if self.marks else f" and record_key not like '{MARK_KEY}%%'"
+        chosen = f" and ({' or '.join(each.sql for each in self.only)})" if self.only else ""
+        return f"select {shape} from bus.log where {self._of_run}{unmarked}{chosen}"
 
     @property
     def trimmed_sql(self) -> str:
@@ -52,10 +81,25 @@ class Logged:
             f" where {self._of_run}"
         )
 
+    def counts(self, topic: str, record: ArchivedRecord) -> bool:
+        """What the SQL says, of an archived record."""
+        if not self.marks and record.key.startswith(MARK_KEY):
+            return False
+        if not self.only:
+            return True
+        body = orjson.loads(record.body)
+        return any(each.holds(topic, body) for each in self.only)
+
+    def id_of(self, topic: str, partition: int, record: ArchivedRecord) -> str:
+        """What the SQL gives, of an archived record."""
+        if self.field:
+            return str(orjson.loads(record.body)[self.field])
+        return f"{topic}|{partition}|{record.position}|{record.event_id}" if self.places else record.event_id
+
     @property
     def _of_run(self) -> str:
-        named = ", ".join(f"'{topic}'" for topic in self.topics)
-        return "platform_run_id = %(run)s and " + (f"topic in ({named})" if named else "topic <> 'control'")
+        chosen = f"topic in ({_listed(self.topics)})" if self.topics else "topic <> 'control'"
+        return f"platform_run_id = %(run)s and {chosen}"
 
 
 @dataclass(frozen=True)
@@ -115,6 +159,10 @@ class Line:
     right: Side
     letters: Query | Letters | None = None
     subset: bool = False
+
+
+def _listed(words: Sequence[str]) -> str:
+    return ", ".join(f"'{word}'" for word in words)
 
 
 def log_ids(what: str, topic: str) -> Logged:

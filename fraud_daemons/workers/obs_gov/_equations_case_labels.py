@@ -9,6 +9,7 @@ from fraud_daemons.workers.obs_gov._equation_terms import (
     Letters,
     Line,
     Logged,
+    Only,
     Query,
     letters,
     log_ids,
@@ -20,12 +21,7 @@ LINES: Final[tuple[Line, ...]] = (
         Logged(
             "bus: decisions to REVIEW or BLOCK, and failed actions",
             ("decisions", "action_outcomes"),
-            " and ((topic = 'decisions' and convert_from(body, 'UTF8')::jsonb ->> 'outcome' in ('REVIEW', 'BLOCK'))"
-            " or (topic = 'action_outcomes' and convert_from(body, 'UTF8')::jsonb ->> 'status' = 'FAILED'))",
-            lambda record: (
-                (record.topic == "decisions" and record.body["outcome"] in ("REVIEW", "BLOCK"))
-                or (record.topic == "action_outcomes" and record.body["status"] == "FAILED")
-            ),
+            only=(Only("decisions", "outcome", ("REVIEW", "BLOCK")), Only("action_outcomes", "status", ("FAILED",))),
         ),
         Query(
             "triggers: what they were raised for",
@@ -76,12 +72,7 @@ LINES: Final[tuple[Line, ...]] = (
             "LABEL_STORE_LOCATOR",
             "select label_id from label_store.assertions where platform_run_id = %(run)s",
         ),
-        Logged(
-            "bus: ids of labels",
-            ("labels",),
-            " and convert_from(body, 'UTF8')::jsonb ? 'label_id'",
-            lambda record: "label_id" in record.body,
-        ),
+        Logged("bus: ids of labels", ("labels",), only=(Only("labels", "label_id"),)),
     ),
     Line(
         "dispositions_equal_human_labels",

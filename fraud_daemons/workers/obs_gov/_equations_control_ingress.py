@@ -37,12 +37,7 @@ LINES: Final[tuple[Line, ...]] = (
     Line(
         "admitted_equals_published",
         Query("gate: admitted event ids", "IG_ADMISSION_DSN", f"{ADMITTED} and event_type <> 'progress_mark'"),
-        Logged(
-            "bus: event ids of the ingress topics",
-            (*OUTPUTS, TRUTH),
-            " and record_key not like 'mark-%%'",
-            lambda _topic, record: not record.key.startswith("mark-"),
-        ),
+        Logged("bus: event ids of the ingress topics", (*OUTPUTS, TRUTH), marks=False),
     ),
     Line(
         "admitted_equals_receipts",

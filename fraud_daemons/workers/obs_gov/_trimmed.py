@@ -6,7 +6,7 @@ from bisect import bisect_right
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
-from fraud_daemons.evidence.archive_lines import ids_sha256, read_line, read_record, unpacked
+from fraud_daemons.evidence.archive_lines import ids_sha256, read_record, unpacked
 from fraud_daemons.evidence.keys import segment_place
 from fraud_daemons.evidence.port import EvidenceStore
 from fraud_daemons.workers.obs_gov._equation_terms import Logged
@@ -44,9 +44,10 @@ def _of_topic(store: EvidenceStore, run: str, ranges: Sequence[Range], side: Log
         if at < 0 or ranges[at].partition != partition or last > ranges[at].last_position:
             continue  # still on the bus
         try:
-            lines = list(unpacked(store.get(found.key)))
-            held[ranges[at]] += [(line.position, line.event_id) for line in map(read_line, lines)]
-            yield [_id(side, ranges[at], line) for line in lines if _counts(side, ranges[at].topic, line)]
+            records = [read_record(line) for line in unpacked(store.get(found.key))]
+            held[ranges[at]] += [(record.position, record.event_id) for record in records]
+            topic = ranges[at].topic
+            yield [side.id_of(topic, partition, record) for record in records if side.counts(topic, record)]
         except ValueError:
             yield [f"not an archive object: {found.key}"]
     yield [
@@ -54,12 +55,3 @@ def _of_topic(store: EvidenceStore, run: str, ranges: Sequence[Range], side: Log
         for each, places in held.items()
         if ids_sha256(places) != each.ids_sha256
     ]
-
-
-def _counts(side: Logged, topic: str, line: bytes) -> bool:
-    return side.counts is None or side.counts(topic, read_record(line))
-
-
-def _id(side: Logged, where: Range, line: bytes) -> str:
-    entry = read_line(line)
-    return f"{where.topic}|{where.partition}|{entry.position}|{entry.event_id}" if side.places else entry.event_id
