@@ -14,6 +14,7 @@ FAULT_ENDED: Final = "fault_ended"
 BUG_MET: Final = "bug_met"
 CHECKPOINT_CLAIMED: Final = "checkpoint_claimed"
 RECORD_DEAD_LETTERED: Final = "record_dead_lettered"
+LETTER_REDRIVEN: Final = "letter_redriven"
 LOCK_WAITED_FOR: Final = "lock_waited_for"
 # the connector
 SCOPE_HELD_LONG: Final = "scope_held_long"

@@ -25,7 +25,9 @@ from fraud_daemons.observability.logs import Logger
 from fraud_daemons.postgres_runtime.connector import Connection
 from fraud_daemons.runtime.activity import Outcome
 from fraud_daemons.runtime.database import Database
+from fraud_daemons.runtime.redriving import Redriving
 from fraud_daemons.runtime.unit_of_work import UnitOfWork
+from fraud_daemons.state.letter_orders import OpenRedrive
 
 LAG_INTERVAL_SECONDS = 1.0
 WARM_SECONDS = 0.1
@@ -119,12 +121,15 @@ class Consumer:
         self._listening_on: Connection | None = None
         self._held: frozenset[TopicPartition] = frozenset()
         self._held_until = 0.0
+        self._redriving = Redriving(name, database=database, clock=clock, log=log)
 
     def step(self) -> Outcome:
         if self._claim is None:
             return self._take_claim()
         if not self._same_server:
             self._forward()
+        if self._redrive(self._claim):
+            return Outcome(records=1)
         self._batch = []
         self._step_began = self._clock.monotonic()
         with self._database.scope() as connection:
@@ -242,6 +247,22 @@ class Consumer:
             self._bus.log(connection).append(unit.outgoing)
         else:
             outbox.put(connection, self.name, unit.outgoing)
+
+    def _redrive(self, claim: Claim) -> bool:
+        """One record that a person ordered out of the dead letters, beside the order of its topic."""
+
+        def handle(redrive: OpenRedrive, unit: UnitOfWork) -> None:
+            if self._choose:
+                self._choose(unit.connection)
+            self._handler.handle([Record(*redrive.fields)], unit)
+            if not unit.held:
+                self._publish(unit.connection, unit)
+                PostgresCheckpoints(unit.connection).advance(claim, _moves(dict(unit.positions), [], unit.skips))
+
+        done = self._redriving.step(handle, lambda connection: self._positions or self._load(connection, claim))
+        if done:
+            self.forget()  # one that failed may have left something in memory, one that is done came out of order
+        return done
 
     def _forward(self) -> None:
         """Send on what an earlier step left in the outbox."""
