@@ -9,7 +9,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 WORKERS ?= 2
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run test check bench up down status report lock format test-datastore test-faults soak clean
+.PHONY: help setup run accept test check bench up down status report lock format test-datastore test-faults soak clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  %-16s %s\n", $$1, $$2}'
@@ -28,6 +28,10 @@ $(STAMP): requirements.lock pyproject.toml
 
 run: setup ## bring the packs up, stream real transactions, print status and report
 	@scripts/run_line $(PROFILE)
+
+accept: setup ## bring the platform up and take the eight gates of acceptance
+	@$(BIN)/platform --profile $(PROFILE) up
+	@$(BIN)/platform --profile $(PROFILE) accept
 
 up: setup ## bring the platform up
 	@$(BIN)/platform --profile $(PROFILE) up

@@ -6,7 +6,6 @@
 
 from fraud_daemons.bootstrap.databases import (
     DATABASE_NAME,
-    connections_allowed,
     database_for,
     dsn_problems,
     dsn_source,
@@ -29,7 +28,6 @@ __all__ = [
     "TOPICS",
     "Server",
     "begin_run",
-    "connections_allowed",
     "database_for",
     "dsn_problems",
     "dsn_source",

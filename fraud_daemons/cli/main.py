@@ -31,6 +31,7 @@ COMMANDS: dict[str, str] = {
     "world": "Worlds: generated and imported.",
     "stream": "Stream a world through the platform.",
     "report": "The run report: every record accounted for.",
+    "accept": "The whole acceptance sequence: eight gates on a fresh run.",
     "conformance": "The running environment against its profile and packs.",
     "trace": "One event's whole way.",
     "deadletters": "Poisonous records, with their reasons.",

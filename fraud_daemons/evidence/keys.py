@@ -56,12 +56,6 @@ def segment_key(
     return f"{platform_run_id or UNPINNED}/{family}/{place}.{extension}"
 
 
-def segment_place(key: str) -> tuple[int, int, int]:
-    """(partition, first, last position) of a segment's key. Raises ValueError for a key of another shape."""
-    _, partition, first, last, _ = key.rpartition("/")[2].rsplit("-", 4)
-    return int(partition), int(first), int(last)
-
-
 def report_key(*, platform_run_id: str, request_id: str) -> str:
     """Key of one run report."""
     return f"{report_prefix(platform_run_id)}{request_id}.json"
@@ -75,3 +69,8 @@ def governance_key(*, platform_run_id: str, kind: str, event_id: str, at: str) -
 def report_prefix(platform_run_id: str) -> str:
     """Where a run's reports lie."""
     return f"{platform_run_id}/obs/run_report/"
+
+
+def acceptance_key(*, platform_run_id: str) -> str:
+    """Key of what `platform accept` found of its run: a run is accepted once."""
+    return f"{platform_run_id}/obs/acceptance/{platform_run_id}.json"

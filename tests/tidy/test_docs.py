@@ -16,7 +16,7 @@ from fraud_daemons.errors import ExitCode
 
 ROOT = Path(__file__).parents[2]
 PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md")])
-LATER_COMMANDS = {"accept", "replay"}
+LATER_COMMANDS = {"replay"}
 """Named in pages as coming with a later issue."""
 
 

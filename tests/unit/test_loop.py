@@ -235,3 +235,19 @@ def test_a_step_that_waits_under_a_deadline_beats_meanwhile(tmp_path: Path) -> N
     bench.clock.advance(60.0)
     pulse()
     assert read_heartbeat(bench.path) == last
+
+
+def test_a_wait_that_repeats_the_beat_does_not_keep_the_loop_from_telling(tmp_path: Path) -> None:
+    """Every wait for the database may repeat the last beat just before the loop beats: what the loop has to say - lag,
+    faults, the policy it decides by - is in the file all the same within two seconds."""
+    clock = ManualClock()
+    me = identity_of(os.getpid())
+    assert me
+    beat = HeartbeatFile(tmp_path / "w.json", worker="w", pack="p", process=me, clock=clock, version="test")
+    for steps in range(10):
+        beat.repeat()
+        beat.beat("ready", steps=steps)
+        clock.advance(0.5)
+    told = read_heartbeat(tmp_path / "w.json")
+    assert told
+    assert told.steps >= 8

@@ -4,24 +4,17 @@ from __future__ import annotations
 
 from typing import Final
 
-from fraud_daemons.workers.obs_gov._equation_terms import (
-    ADMITTED,
-    Letters,
-    Line,
-    Logged,
-    Only,
-    Query,
-    letters,
-    log_ids,
-)
+from fraud_daemons.workers.obs_gov._equation_terms import ADMITTED, Letters, Line, Query, letters, log_ids
 
 LINES: Final[tuple[Line, ...]] = (
     Line(
         "alerts_equal_triggers",
-        Logged(
+        Query(
             "bus: decisions to REVIEW or BLOCK, and failed actions",
-            ("decisions", "action_outcomes"),
-            only=(Only("decisions", "outcome", ("REVIEW", "BLOCK")), Only("action_outcomes", "status", ("FAILED",))),
+            "EVENT_BUS_DSN",
+            "select event_id from bus.log where platform_run_id = %(run)s and ("
+            "(topic = 'decisions' and convert_from(body, 'UTF8')::jsonb ->> 'outcome' in ('REVIEW', 'BLOCK'))"
+            " or (topic = 'action_outcomes' and convert_from(body, 'UTF8')::jsonb ->> 'status' = 'FAILED'))",
         ),
         Query(
             "triggers: what they were raised for",
@@ -72,7 +65,12 @@ LINES: Final[tuple[Line, ...]] = (
             "LABEL_STORE_LOCATOR",
             "select label_id from label_store.assertions where platform_run_id = %(run)s",
         ),
-        Logged("bus: ids of labels", ("labels",), only=(Only("labels", "label_id"),)),
+        Query(
+            "bus: ids of labels",
+            "EVENT_BUS_DSN",
+            "select event_id from bus.log where platform_run_id = %(run)s and topic = 'labels'"
+            " and convert_from(body, 'UTF8')::jsonb ? 'label_id'",
+        ),
     ),
     Line(
         "dispositions_equal_human_labels",

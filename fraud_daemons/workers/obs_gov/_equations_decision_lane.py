@@ -9,7 +9,6 @@ from fraud_daemons.workers.obs_gov._equation_terms import (
     Either,
     Letters,
     Line,
-    Logged,
     Objects,
     Query,
     letters,
@@ -50,7 +49,12 @@ LINES: Final[tuple[Line, ...]] = (
     ),
     Line(
         "deciding_policies_equal_published",
-        Logged("bus: digests on policies", ("policies",), field="digest"),
+        Query(
+            "bus: digests on policies",
+            "EVENT_BUS_DSN",
+            "select convert_from(body, 'UTF8')::jsonb ->> 'digest' from bus.log where platform_run_id = %(run)s"
+            " and topic = 'policies'",
+        ),
         Query(
             "decisions: digests of the policies that decided in the run",
             "DF_REPLAY_DSN",

@@ -4,16 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from fraud_daemons.workers.obs_gov._equation_terms import (
-    ADMITTED,
-    Archived,
-    Letters,
-    Line,
-    Logged,
-    Query,
-    letters,
-    log_ids,
-)
+from fraud_daemons.workers.obs_gov._equation_terms import ADMITTED, Archived, Letters, Line, Query, letters, log_ids
 
 LINES: Final[tuple[Line, ...]] = (
     Line(
@@ -104,7 +95,12 @@ LINES: Final[tuple[Line, ...]] = (
     ),
     Line(
         "published_equals_archived",
-        Logged("bus: topic, place and id of every record, requests on control apart", places=True),
+        Query(
+            "bus: topic, place and id of every record, requests on control apart",
+            "EVENT_BUS_DSN",
+            "select topic || '|' || \"partition\" || '|' || \"position\" || '|' || event_id from bus.log"
+            " where platform_run_id = %(run)s and topic <> 'control'",
+        ),
         Archived("object store: topic, place and id of every line of the archive objects, requests on control apart"),
     ),
 )

@@ -1,0 +1,14 @@
+"""Gate-20: 4 outputs x 20 events, behind what the run has."""
+
+from __future__ import annotations
+
+from fraud_daemons.acceptance.gates import _stream
+from fraud_daemons.acceptance.gates.scene import Scene
+from fraud_daemons.acceptance.gates.verdicts import Finding
+
+EVENTS, RUN_TOTAL = 20, 20
+
+
+def measure(scene: Scene) -> Finding:
+    """20 of each output admitted once; with them every stage holds 20 transactions of the run."""
+    return _stream.measure(scene, gate="gate_20", events=EVENTS, run_total=RUN_TOTAL)
