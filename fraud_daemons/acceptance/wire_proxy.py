@@ -184,8 +184,9 @@ class WireProxy:
         if self._listener is not None:
             self._listener.close()
         await self._end_all(reset=True)
+        self._flowing.set()
         others = [task for task in asyncio.all_tasks() if task is not asyncio.current_task()]
-        for task in others:
+        for task in others:  # who is still reaching for the server
             task.cancel()
         await asyncio.gather(*others, return_exceptions=True)
 
@@ -218,7 +219,10 @@ class WireProxy:
             return
         link = _Link(client, server, Conversation())
         self._links.add(link)
-        await asyncio.gather(self._to_server(link, reader), self._to_client(link, server_reader))
+        try:
+            await asyncio.gather(self._to_server(link, reader), self._to_client(link, server_reader))
+        except asyncio.CancelledError:  # the proxy shuts down; a handler's cancelled task would be logged as an error
+            pass
         self._end(link, reset=False)
 
     async def _reach_server(self) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import socket
 import subprocess
 import sys
@@ -254,6 +255,44 @@ def test_with_the_defaults_a_dead_link_is_noticed_within_ten_seconds(proxy: Wire
         threading.Timer(0.5, proxy.stall).start()
         connection.execute("select pg_sleep(2)")
     assert time.monotonic() - begun <= 10
+
+
+CUT_OFF = """
+import subprocess, sys, threading, time
+from psycopg.conninfo import conninfo_to_dict, make_conninfo
+from fraud_daemons.acceptance.wire_proxy import WireProxy
+from fraud_daemons.errors import TransientFault
+from fraud_daemons.postgres_runtime.connector import ConnectOptions, DsnSource, postgres_threadlocal_connection
+def link(state): subprocess.run(["ip", "link", "set", "lo", state], check=True)
+link("up")
+parts = conninfo_to_dict(sys.argv[1])
+with WireProxy(f"{parts['host']}/.s.PGSQL.{parts['port']}") as proxy:
+    far = DsnSource("far", lambda: make_conninfo(sys.argv[1], host="127.0.0.1", port=proxy.port))
+    try:
+        with postgres_threadlocal_connection(far, ConnectOptions(statement_timeout=60, client_deadline=70)) as connection:
+            threading.Timer(0.5, link, ["down"]).start()
+            begun = time.monotonic()
+            connection.execute("select pg_sleep(30)")
+    except TransientFault as fault:
+        print(time.monotonic() - begun, fault.reason, sep=";")
+"""
+
+
+@pytest.mark.slow
+def test_a_cable_that_is_pulled_is_noticed_within_ten_seconds_whatever_the_deadline(database: str) -> None:
+    """No packet passes any more, in a network namespace of its own whose only link goes down: the kernel's keepalives end
+    the wait, even of a session whose own deadline is 70 s. It needs root, for the namespace."""
+    alone = (
+        subprocess.run(["unshare", "--net", "true"], capture_output=True, check=False) if shutil.which("ip") else None
+    )
+    if alone is None or alone.returncode != 0:
+        pytest.skip("needs root and iproute2")
+    command = ["unshare", "--net", sys.executable, "-c", CUT_OFF, database]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 0, done.stderr
+    seconds, reason = done.stdout.strip().split(";")
+    assert reason == "postgres: connection lost"
+    assert float(seconds) - 0.5 <= 10
 
 
 def test_the_kernel_watches_the_link_too(far: DsnSource) -> None:
