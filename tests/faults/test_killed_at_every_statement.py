@@ -2,14 +2,9 @@
 
 from __future__ import annotations
 
-import multiprocessing
-import os
-import signal
-from collections.abc import Callable, Iterator, Sequence
-from typing import Any
+from collections.abc import Iterator, Sequence
 
 import orjson
-import psycopg
 import pytest
 import structlog
 
@@ -22,6 +17,7 @@ from fraud_daemons.postgres_runtime.provisioning import SERVICE_SCHEMAS, provisi
 from fraud_daemons.runtime.consumer import Consumer, Pace, StatelessHandler
 from fraud_daemons.runtime.database import Database
 from fraud_daemons.runtime.unit_of_work import UnitOfWork
+from tests.faults.killing import killed_at
 
 RUN = "platform_20260101T000000Z"
 BATCH = 7
@@ -87,32 +83,6 @@ class Setting:
         return state, published, waiting
 
 
-def _killing_at(point: int, work: Callable[[], None]) -> None:
-    """In a forked child: run `work`, and SIGKILL this process at the `point`-th boundary between statements."""
-    passed = 0
-
-    def boundary() -> None:
-        nonlocal passed
-        passed += 1
-        if passed == point:
-            os.kill(os.getpid(), signal.SIGKILL)
-
-    def around(method: Callable[..., Any]) -> Callable[..., Any]:
-        def wrapped(*args: Any, **kwargs: Any) -> Any:
-            boundary()
-            answer = method(*args, **kwargs)
-            boundary()
-            return answer
-
-        return wrapped
-
-    psycopg.Cursor.execute = around(psycopg.Cursor.execute)  # type: ignore[method-assign]
-    psycopg.Connection.commit = around(psycopg.Connection.commit)  # type: ignore[method-assign]
-    psycopg.Copy.write_row = around(psycopg.Copy.write_row)  # type: ignore[method-assign]
-    work()
-    os._exit(0)
-
-
 @pytest.fixture(params=[True, False], ids=["outbox is the log", "outbox forwarded"])
 def setting(request: pytest.FixtureRequest, database: str) -> Iterator[Setting]:
     yield Setting(database, same_server=request.param)
@@ -122,23 +92,20 @@ def setting(request: pytest.FixtureRequest, database: str) -> Iterator[Setting]:
 def test_a_kill_at_any_statement_loses_and_repeats_nothing(setting: Setting) -> None:
     """For every boundary between statements of a drain: killed there and started again, each record is in the state
     once, published once and in order, and the outbox is empty."""
-    context = multiprocessing.get_context("fork")
     fed = killed = 0
     for point in range(1, KILL_POINTS_MAX):
         setting.feed(fed, 10)
         fed += 10
         close_thread_connections()
-        child = context.Process(target=_killing_at, args=(point, setting.drain))
-        child.start()
-        child.join()
-        killed += child.exitcode == -signal.SIGKILL
+        was_killed = killed_at(point, setting.drain)
+        killed += was_killed
         setting.drain()
         state, published, waiting = setting.facts()
         expected = [f"e{n}" for n in range(fed)]
         assert sorted(state, key=lambda e: int(e[1:])) == expected, f"state differs after a kill at boundary {point}"
         assert published == expected, f"output differs after a kill at boundary {point}"
         assert waiting == 0
-        if child.exitcode == 0:
+        if not was_killed:
             break
     else:
         pytest.fail(f"the drain has more than {KILL_POINTS_MAX} boundaries; the last ones were never tested")
