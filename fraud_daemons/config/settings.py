@@ -94,7 +94,7 @@ SETTINGS: tuple[Setting, ...] = (
     Setting("bus", "poll_idle_seconds", float, 0.5, between(0.01, 10)),
     # --- loop
     Setting("loop", "batch_records_max", int, 500, between(1, 5000)),
-    Setting("loop", "retry_delay_seconds_max", float, 1.5, between(0.1, 60)),
+    Setting("loop", "retry_delay_seconds_max", float, 1.5, between(0.1, 2)),
     Setting("loop", "watchdog_seconds", float, 30.0, between(1, 600)),
     Setting("loop", "beat_age_seconds_max", float, 12.0, between(2, 300)),
     Setting("loop", "bugs_in_a_row_max", int, 5, between(1, 100)),
