@@ -110,15 +110,8 @@ def provisioned_template(postgres_server: PostgresServer) -> str:
 
 
 @contextmanager
-def opened_line(
-    request: pytest.FixtureRequest,
-    server: PostgresServer,
-    template: str,
-    folder: Path,
-    *,
-    kind: type[Line] | None = None,
-) -> Iterator[Line]:
-    """A `Line` (tests/line.py, or a `kind` of it) on a copy of `template`; the object store starts when a worker asks."""
+def opened_line(request: pytest.FixtureRequest, server: PostgresServer, template: str, folder: Path) -> Iterator[Line]:
+    """A `Line` (tests/line.py) on a copy of `template`; the object store starts only when a worker asks for it."""
     import psycopg
 
     from fraud_daemons.evidence.s3 import S3EvidenceStore, S3Settings
@@ -140,7 +133,7 @@ def opened_line(
     name = f"line_{uuid.uuid4().hex[:16]}"
     with psycopg.connect(server.dsn(), autocommit=True) as connection:
         connection.execute(f"CREATE DATABASE {name} TEMPLATE {template}")
-    yield (kind or TheLine)(server.dsn(name), run_dir=folder, make_store=make_store)
+    yield TheLine(server.dsn(name), run_dir=folder, make_store=make_store)
     close_thread_connections()
     with psycopg.connect(server.dsn(), autocommit=True) as connection:
         connection.execute(f"DROP DATABASE {name} WITH (FORCE)")

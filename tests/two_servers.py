@@ -41,7 +41,7 @@ class TwoServers(Line):
     def profile(self, settings: Mapping[str, Any] | None = None) -> Profile:
         """The profile that names both servers."""
         environment = {"PLATFORM_DSN": self.dsn, **dict.fromkeys(self.moved, self.there)}
-        overrides = {"profile.run_dir": str(self._run_dir), **(settings or {})}
+        overrides = {"profile.run_dir": str(self.run_dir), **(settings or {})}
         return load_profile("local_parity", root=ROOT, environment=environment, overrides=overrides)
 
     def context_for(

@@ -1,9 +1,9 @@
 """The benchmark: the whole line, durable, on the running platform, beside two bare probes on the same server.
 
 Figures are ratios of one run on one machine. Rate = transactions / (last record of the run durable - first POST);
-latency = a transaction's last part admitted -> its decision durable; memory = PSS of every process of the run
-directory, substrate included, its growth counted from the end of a warm-up. The probes run first, while the platform
-is idle, and count by their median.
+latency = a transaction's last part admitted -> its decision durable; memory and CPU = those of every process of the run
+directory, substrate included (`footprint`), growth counted from the end of a warm-up. The probes run first, while the
+platform is idle, and count by their median.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Final, LiteralString
 
+from fraud_daemons.acceptance.footprint import cpu_per_transaction, footprint
 from fraud_daemons.acceptance.progress import wait_until_caught_up
 from fraud_daemons.acceptance.streaming import new_run, request_stream, wait_for_stream
 from fraud_daemons.bootstrap import operator_database, owner_dsn
@@ -37,14 +38,20 @@ WARM_UP_TRANSACTIONS = 8_000
 """Streamed before anything is measured, so that the server's buffers and the workers' windows hold what they will hold:
 memory that grows after this grows without end."""
 WAIT_SECONDS_MAX = 900.0
+SPARE = 1.25
+"""The flat-out part has so many times what the warm-up's rate would fill it with: that rate contains a beginning and an end."""
+WORLD_STEP = 50_000
+"""Worlds are made in steps of so many transactions, so that the next benchmark finds its world made."""
 _SQL = "fraud_daemons.acceptance.sql"
 
 
 @dataclass(frozen=True)
 class Plan:
-    """How long each part lasts. `transactions` bounds the flat-out part, `paced_seconds` the two paced ones."""
+    """How long each part lasts. The flat-out part lasts `seconds`, or as long as `transactions` take where that is given;
+    the paced ones `paced_seconds` each, 0 = neither."""
 
-    transactions: int
+    seconds: int
+    transactions: int | None
     paced_seconds: int
     probes: bool
 
@@ -89,27 +96,25 @@ class Benchmark:
     def run(self) -> dict[str, Any]:
         """The JSON object of `platform bench --json`."""
         line, floor = self._probes()
-        world = self._world()
         self._tell(f"warm-up: {WARM_UP_TRANSACTIONS} transactions")
-        self._leg(world, min(WARM_UP_TRANSACTIONS, self._plan.transactions), rate=None)
-        before, memory_before = self._server(), self._pss_bytes()
-        self._tell(f"flat out: {self._plan.transactions} transactions")
-        flat = self._leg(world, self._plan.transactions, rate=None)
-        memory_after = self._pss_bytes()
-        after = self._server()
+        warm = self._leg(self._world(WARM_UP_TRANSACTIONS), WARM_UP_TRANSACTIONS, rate=None)
+        transactions = self._plan.transactions or int(self._plan.seconds * SPARE * warm.transactions / warm.seconds)
+        world = self._world(transactions)
+        before, then = self._server(), footprint(self._profile.run_dir)
+        self._tell(f"flat out: {transactions} transactions")
+        flat = self._leg(world, transactions, rate=None)
+        now, after = footprint(self._profile.run_dir), self._server()
         decided = flat.transactions / flat.seconds
-        self._tell(f"flat out: {decided:.0f} decided/s; now paced at {PACED_PER_SECOND}/s")
-        at_300 = self._paced(world, PACED_PER_SECOND)
-        self._tell(f"paced at half of flat out: {decided / 2:.0f}/s")
-        at_half = self._paced(world, max(1, int(decided / 2)))
+        self._tell(f"flat out: {decided:.0f} decided/s")
         return {
             "decided_per_second": round(decided, 1),
             "admitted_per_second": round(flat.transactions * 4 / flat.admitted_seconds, 1),
-            "latency_ms": {"at_300_per_second": at_300.latency_ms, "at_half_rate": at_half.latency_ms},
+            "latency_ms": self._paced_latencies(world, decided),
             "sessions_opened": after["sessions"] - before["sessions"],
             "transactions_per_decision": round((after["commits"] - before["commits"]) / flat.transactions, 3),
-            "pss_bytes_total": memory_after,
-            "pss_growth_percent": round(100 * (memory_after - memory_before) / memory_before, 1),
+            "pss_bytes_total": now.pss_bytes_total,
+            "pss_growth_percent": round(100 * (now.pss_bytes_total / then.pss_bytes_total - 1), 1),
+            "cpu_ms_per_transaction": cpu_per_transaction(then, now, flat.transactions),
             "line_probe_per_second": line,
             "floor_probe_per_second": floor,
             "decided_over_line": round(decided / line, 3) if line else None,
@@ -118,10 +123,16 @@ class Benchmark:
             "seconds": round(flat.seconds, 1),
         }
 
-    def _world(self) -> str:
-        name = f"bench_{self._plan.transactions}"
+    def _world(self, transactions: int) -> str:
+        """A world of at least so many transactions, made when it is not there."""
+        size = (
+            WARM_UP_TRANSACTIONS
+            if transactions <= WARM_UP_TRANSACTIONS
+            else -(-transactions // WORLD_STEP) * WORLD_STEP
+        )
+        name = f"bench_{size}"
         make_world(
-            self._profile.path("worlds"), name=name, transactions=self._plan.transactions, seed=1,
+            self._profile.path("worlds"), name=name, transactions=size, seed=1,
             currency=self._profile.get("decision.currency"),
         )  # fmt: skip
         return name
@@ -150,8 +161,16 @@ class Benchmark:
         decided, p50, p95, p99 = row
         return Leg(decided, durable - first_post, admitted - first_post, {"p50": p50, "p95": p95, "p99": p99})
 
-    def _paced(self, world: str, rate: int) -> Leg:
-        return self._leg(world, min(self._plan.transactions, rate * self._plan.paced_seconds), rate=rate)
+    def _paced_latencies(self, world: str, decided: float) -> dict[str, dict[str, float]] | None:
+        """The latencies at the fixed pace and at half of flat out; None without paced parts."""
+        if not self._plan.paced_seconds:
+            return None
+        rates = {"at_300_per_second": PACED_PER_SECOND, "at_half_rate": max(1, int(decided / 2))}
+        answer = {}
+        for name, rate in rates.items():
+            self._tell(f"paced at {rate}/s")
+            answer[name] = self._leg(world, rate * self._plan.paced_seconds, rate=rate).latency_ms
+        return answer
 
     def _clock_tick(self) -> None:
         """Run ids have a resolution of a second."""
@@ -172,24 +191,6 @@ class Benchmark:
                 "select name, setting from pg_settings where name in ('fsync', 'synchronous_commit', 'full_page_writes')"
             ).fetchall()
         return {str(name): str(setting) for name, setting in rows}
-
-    def _pss_bytes(self) -> int:
-        """PSS of every process that carries this run directory, and of their children: PostgreSQL's sessions write
-        their title over the environment that would name it."""
-        marker = f"PLATFORM_RUN_DIR={self._profile.run_dir}".encode()
-        parents: dict[int, int] = {}
-        ours: set[int] = set()
-        for entry in Path("/proc").iterdir():
-            if entry.name.isdigit() and int(entry.name) != os.getpid():
-                try:
-                    stat = (entry / "stat").read_text()
-                    parents[int(entry.name)] = int(stat[stat.rindex(")") + 2 :].split()[1])
-                    if marker in (entry / "environ").read_bytes():
-                        ours.add(int(entry.name))
-                except OSError:  # another user's process, or one that just left
-                    continue
-        ours |= {pid for pid, parent in parents.items() if parent in ours}
-        return sum(_pss_of(Path("/proc", str(pid))) for pid in ours)
 
     def _probes(self) -> tuple[float | None, float | None]:
         folder = self._profile.root / "benchmarks" / "probes"
@@ -212,14 +213,6 @@ class Benchmark:
                 raise CommandError(f"bench: {script.name} failed: {(done.stderr or done.stdout).strip()[-300:]}")
             rates.append(float(found.group(1)))
         return statistics.median(rates)
-
-
-def _pss_of(entry: Path) -> int:
-    try:
-        found = re.search(r"^Pss:\s+(\d+) kB", (entry / "smaps_rollup").read_text(), flags=re.MULTILINE)
-    except OSError:  # it left meanwhile
-        return 0
-    return int(found.group(1)) * 1024 if found else 0
 
 
 def _moment(connection: Connection, statement: LiteralString, run: str) -> float:

@@ -206,7 +206,8 @@ def _audited(at: ConnectionOf, run: str, decision: Mapping[str, Any] | None) -> 
         return _stage("audited", note=note, **chain)
     place = _place(at, run, "audit_chains", key=chain["record_key"], event_id=chain["chain_id"])
     held = traces.audit_object(at("DLA_INDEX_DSN"), run, place) if place else None
-    note = f"chain closed, {held['object_key'] if held else 'its object is not sealed yet'}"
+    unknown = "its object is not sealed yet" if place else "the bus is trimmed past it"
+    note = f"chain closed, {held['object_key'] if held else unknown}"
     return _stage(
         "audited",
         at=chain["closed_at"],

@@ -6,6 +6,7 @@
 
 from fraud_daemons.bootstrap.databases import (
     DATABASE_NAME,
+    connections_allowed,
     database_for,
     dsn_problems,
     dsn_source,
@@ -28,6 +29,7 @@ __all__ = [
     "TOPICS",
     "Server",
     "begin_run",
+    "connections_allowed",
     "database_for",
     "dsn_problems",
     "dsn_source",

@@ -17,6 +17,7 @@ from fraud_daemons.config.secrets_file import read_secrets
 from fraud_daemons.errors import ConfigurationError
 from fraud_daemons.postgres_runtime.connector import ConnectOptions, DsnSource
 from fraud_daemons.postgres_runtime.provisioning import OPERATOR, READER_SCHEMAS, SERVICE_SCHEMAS
+from fraud_daemons.postgres_runtime.statements import load
 from fraud_daemons.runtime.database import Database
 
 DATABASE_NAME = "fraud_platform"
@@ -105,6 +106,13 @@ def owner_database(profile: Profile, command: str, name: str = PLATFORM_DSN) -> 
     """A database as its owner: for `up` and `check`, never for a worker."""
     options = _options(profile, application_name=f"platform/{command}/{os.getpid()}", long_statements=True)
     return Database(DsnSource(f"{_leader(profile, name)} as owner", lambda: owner(profile, name)), options)
+
+
+def connections_allowed(profile: Profile, command: str, name: str) -> int:
+    """How many sessions the server at a DSN name leaves for us. Raises as a scope does when it cannot be asked."""
+    with owner_database(profile, command, name).scope() as connection:
+        row = connection.execute(load(__package__, "sql/connections_allowed.sql")).fetchone()
+    return int(row[0]) if row else 0
 
 
 def owner(profile: Profile, name: str = PLATFORM_DSN) -> str:

@@ -13,6 +13,7 @@ from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
+from fraud_daemons.bootstrap import incident
 from fraud_daemons.bootstrap.databases import database_for, same_server, servers
 from fraud_daemons.bootstrap.stores import evidence_store
 from fraud_daemons.bus.postgres_log import PostgresBus
@@ -28,11 +29,11 @@ from fraud_daemons.observability.code_version import code_version
 from fraud_daemons.observability.heartbeat import HeartbeatFile
 from fraud_daemons.observability.logs import Logger, open_worker_log
 from fraud_daemons.observability.process_identity import identity_of
-from fraud_daemons.postgres_runtime import counters
 from fraud_daemons.postgres_runtime.connector import close_thread_connections
 from fraud_daemons.postgres_runtime.provisioning import role_of
 from fraud_daemons.postgres_runtime.scope_watch import ScopeWatch
-from fraud_daemons.runtime.loop import Limits, Loop
+from fraud_daemons.runtime.database import Database
+from fraud_daemons.runtime.loop import Limits
 from fraud_daemons.runtime.signals import StopRequest
 from fraud_daemons.runtime.worker import Worker, WorkerContext
 from fraud_daemons.runtime.worker_lock import WorkerLock
@@ -99,7 +100,7 @@ def run_worker(
         return int(ExitCode.CONFIGURATION)
     _collect_garbage_seldom()
     log.info(events.WORKER_STARTED, pid=os.getpid(), version=code_version())
-    loop = Loop(
+    loop = incident.loop_of(profile)(
         activities,
         beat=beat,
         stop=stop,
@@ -108,7 +109,7 @@ def run_worker(
         limits=Limits(
             retry_delay_seconds_max=get("loop.retry_delay_seconds_max"), bugs_in_a_row_max=get("loop.bugs_in_a_row_max")
         ),
-        connector_counters=counters,
+        connector_counters=partial(incident.connector_figures, profile),
     )
     with ScopeWatch(lambda scope: log.warning(events.SCOPE_HELD_LONG, **asdict(scope))):
         code = loop.run()
@@ -129,14 +130,17 @@ def _context(
 ) -> WorkerContext:
     application_name = f"{pack.name}/{worker.name}/{os.getpid()}"
     role = role_of(worker.schema)
-    database_of = cache(partial(database_for, profile, role=role, application_name=application_name))
+
+    @cache
+    def database_of(name: str, *, long_statements: bool = False, role: str = role) -> Database:
+        found = database_for(
+            profile, name, role=role, application_name=application_name, long_statements=long_statements
+        )
+        return incident.with_connector(profile, found)
+
     database = database_of(worker.dsn)
     same = same_server(profile, worker.dsn)
-    bus_database = (
-        database
-        if same
-        else database_for(profile, EVENT_BUS_DSN, role=role_of("bus"), application_name=application_name)
-    )
+    bus_database = database if same else database_of(EVENT_BUS_DSN, role=role_of("bus"))
     return WorkerContext(
         worker=worker,
         pack=pack.name,
@@ -148,7 +152,7 @@ def _context(
         read_secrets=lambda: read_secrets(profile.run_dir),
         port_of=lambda service: chosen_port(profile, f"{service}_port"),
         database_of=database_of,
-        long_database_of=cache(partial(database_of, long_statements=True)),
+        long_database_of=partial(database_of, long_statements=True),
         clock=clock,
         log=log,
         stop=stop,

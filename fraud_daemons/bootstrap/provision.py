@@ -9,6 +9,7 @@ from fraud_daemons.bootstrap.databases import DATABASE_NAME, dsn_problems, owner
 from fraud_daemons.bus.postgres_log import PostgresBus
 from fraud_daemons.clock import Clock
 from fraud_daemons.config.dsns import EVENT_BUS_DSN, IG_ADMISSION_DSN
+from fraud_daemons.config.packs import load_packs
 from fraud_daemons.config.profiles import Profile
 from fraud_daemons.config.secrets_file import read_secrets
 from fraud_daemons.config.topics import TOPICS
@@ -59,9 +60,21 @@ def provision(profile: Profile) -> Provisioned:
     _note_catalogues(profile)
     bus_database = owner_database(profile, "up", EVENT_BUS_DSN)
     PostgresBus(bus_database.scope).ensure_topics(TOPICS, partitions=profile.get("bus.partitions"))
+    _subscribe(profile, bus_database)
     _seed(profile, owner_database(profile, "up", IG_ADMISSION_DSN))
     close_thread_connections()
     return Provisioned(database_created=created, migrations_applied=applied)
+
+
+def _subscribe(profile: Profile, bus: Database) -> None:
+    """Tell the bus who reads what, so that nothing is trimmed before a new worker has begun."""
+    from fraud_daemons.bootstrap.process import load_worker
+    from fraud_daemons.state.trimming import subscribe
+
+    packs = load_packs(profile.root, enabled=profile.get("profile.packs"))
+    workers = [load_worker(pack.name, name) for pack in packs for name in pack.workers]
+    with bus.scope() as connection:
+        subscribe(connection, [(topic, worker.name) for worker in workers for topic in worker.consumes])
 
 
 def _note_catalogues(profile: Profile) -> None:

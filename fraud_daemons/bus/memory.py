@@ -6,7 +6,7 @@ import threading
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 
-from fraud_daemons.bus.port import Log, OutRecord, Record, TopicPartition, partition_of
+from fraud_daemons.bus.port import Log, OutRecord, Record, TopicPartition, check_no_gap, partition_of
 from fraud_daemons.clock import Clock, SystemClock
 from fraud_daemons.errors import FatalFault
 
@@ -20,6 +20,7 @@ class MemoryBus:
         self._partitions: dict[str, int] = {}
         self._records: dict[TopicPartition, list[Record]] = {}
         self._sequences: dict[tuple[str, TopicPartition], int] = {}
+        self._begin: dict[TopicPartition, int] = {}
 
     def ensure_topics(self, topics: Sequence[str], *, partitions: int) -> None:
         with self._lock:
@@ -72,11 +73,21 @@ class MemoryBus:
         return answer
 
     def read(self, positions: Mapping[TopicPartition, int], *, limit: int) -> list[Record]:
-        return [
+        found = [
             record
             for where in sorted(positions)
-            for record in self._records.get(where, [])[positions[where] : positions[where] + limit]
+            for record in self._records.get(where, [])[max(positions[where], self._begin.get(where, 0)) :][:limit]
         ]
+        check_no_gap(found, positions)
+        return found
 
     def heads(self, topics: Sequence[str]) -> dict[TopicPartition, int]:
         return {where: len(records) for where, records in self._records.items() if where.topic in topics}
+
+    def beginnings(self, topics: Sequence[str]) -> dict[TopicPartition, int]:
+        return {where: self._begin.get(where, 0) for where in self._records if where.topic in topics}
+
+    def trim(self, where: TopicPartition, up_to: int) -> None:
+        """Forget what stands below `up_to`, never the newest record."""
+        with self._lock:
+            self._begin[where] = min(up_to, len(self._records[where]) - 1)

@@ -11,7 +11,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 
-from fraud_daemons.bus.port import Log, OutRecord, Record, TopicPartition, partition_of
+from fraud_daemons.bus.port import Log, OutRecord, Record, TopicPartition, check_no_gap, partition_of
 from fraud_daemons.errors import FatalFault
 from fraud_daemons.postgres_runtime.connector import Connection
 from fraud_daemons.postgres_runtime.statements import load
@@ -78,11 +78,21 @@ class PostgresLog:
                     "limit": limit,
                 },
             )
-            return [Record(*row) for row in cursor.fetchall()]
+            records = [Record(*row) for row in cursor.fetchall()]
+        check_no_gap(records, positions)
+        return records
 
     def heads(self, topics: Sequence[str]) -> dict[TopicPartition, int]:
         rows = self._connection.execute(
             'select topic, "partition", next_position from bus.heads where topic = any(%s)', (list(topics),)
+        )
+        return {TopicPartition(topic, partition): position for topic, partition, position in rows}
+
+    def beginnings(self, topics: Sequence[str]) -> dict[TopicPartition, int]:
+        rows = self._connection.execute(
+            'select topic, "partition", coalesce(first_position, 0) from bus.heads left join bus.beginnings'
+            ' using (topic, "partition") where topic = any(%s)',
+            (list(topics),),
         )
         return {TopicPartition(topic, partition): position for topic, partition, position in rows}
 

@@ -9,13 +9,13 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from fraud_daemons import bootstrap
-from fraud_daemons.cli._finding import Finding, not_checked, ok, wrong
+from fraud_daemons.cli._finding import Finding, judged, not_checked, ok, wrong
+from fraud_daemons.config.connection_budget import connection_budget
 from fraud_daemons.config.dsns import EVENT_BUS_DSN, PLATFORM_DSN
 from fraud_daemons.config.profiles import Profile
 from fraud_daemons.errors import FatalFault, PlatformError
 from fraud_daemons.evidence.conditional_put import probe
 from fraud_daemons.postgres_runtime.connector import (
-    ConnectOptions,
     DsnSource,
     close_thread_connections,
     postgres_threadlocal_connection,
@@ -23,9 +23,6 @@ from fraud_daemons.postgres_runtime.connector import (
 from fraud_daemons.runtime.database import Database
 from fraud_daemons.supervision.deployment import OBJECTSTORE, POSTGRES, Deployment
 from fraud_daemons.supervision.substrate.doors import loopback_door, postgres_door
-
-CONNECTIONS_PER_WORKER = 2  # its loop and its listener
-_GATE_DSNS = ("IG_ADMISSION_DSN", "DF_REPLAY_DSN", PLATFORM_DSN)  # what a request may read and write
 
 SUBSTRATE_DOWN = "substrate is down"
 
@@ -54,21 +51,24 @@ def databases(deployment: Deployment) -> Iterator[Finding]:
 
 
 def connections(deployment: Deployment) -> Iterator[Finding]:
-    """The sum of all connections and the reserve against what the server allows."""
+    """The sum of all connections and the reserve against what each server allows."""
     profile = deployment.profile
-    get, dsns = profile.get, profile.dsns
-    workers, threads = len(deployment.workers()), get("gate.threads")
-    per_thread = len({name if name in dsns else PLATFORM_DSN for name in _GATE_DSNS})
-    reserve = get("database.connections_reserve")
-    needed = workers * CONNECTIONS_PER_WORKER + threads * per_thread + reserve
-    allowed, setting = get("database.connections_max"), "database.connections_max"
-    if not profile.embedded_postgres:
-        allowed, setting = _allowed(profile) or allowed, "max_connections of your server"
-    what = (
-        f"connections: {workers} workers x {CONNECTIONS_PER_WORKER} + {threads} gate threads x {per_thread}"
-        f" + reserve {reserve} = {needed} of {allowed}"
-    )
-    yield ok(what) if needed < allowed else wrong(what, f"set {setting} above {needed}, or fewer gate.threads")
+    budget = connection_budget(profile, workers=len(deployment.workers()))
+    if profile.embedded_postgres:
+        allowed = profile.get("database.connections_max")
+        yield judged(f"connections: {budget.sum_text(allowed)}", budget.remedy(allowed, "database.connections_max"))
+    if bootstrap.dsn_problems(profile):
+        return  # told by `databases`, which also tells of a server that cannot be asked
+    for server in bootstrap.servers(profile):
+        if server.name != PLATFORM_DSN or not profile.embedded_postgres:
+            try:
+                allowed = bootstrap.connections_allowed(profile, "check", server.name)
+            except PlatformError:
+                continue
+            finally:
+                close_thread_connections()
+            setting = f"max_connections of the server at {server.name}"
+            yield judged(f"connections at {server.name}: {budget.sum_text(allowed)}", budget.remedy(allowed, setting))
 
 
 def bucket(deployment: Deployment) -> Iterator[Finding]:
@@ -136,19 +136,3 @@ def _topics(database: Database) -> Finding:
     missing = [topic for topic in bootstrap.TOPICS if topic not in present]
     what = f"topics: {len(bootstrap.TOPICS)} wanted"
     return wrong(what, f"{', '.join(missing)} are missing; platform up makes them") if missing else ok(what)
-
-
-def _allowed(profile: Profile) -> int | None:
-    """What an external server leaves for us; None when it cannot be asked, which is a finding of its own."""
-    try:
-        options = ConnectOptions(application_name="platform/check")
-        source = DsnSource(PLATFORM_DSN, lambda: profile.dsns[PLATFORM_DSN])
-        with postgres_threadlocal_connection(source, options) as connection:
-            row = connection.execute(
-                "select current_setting('max_connections')::int - current_setting('superuser_reserved_connections')::int"
-            ).fetchone()
-    except PlatformError:
-        return None
-    finally:
-        close_thread_connections()
-    return int(row[0]) if row else None

@@ -20,18 +20,26 @@ RATE_MAX = 2000
               help="How long the fault lasts; default: the drill's own.")  # fmt: skip
 @click.option("--rate", type=click.FloatRange(min=1, max=RATE_MAX), default=150.0, show_default=True, metavar="R",
               help="Transactions a second that stream meanwhile.")  # fmt: skip
+@click.option("--ports", type=click.IntRange(min=100, max=7000), default=2800, show_default=True, metavar="N",
+              help="connection-churn: how many ephemeral ports there are.")  # fmt: skip
 @invocation
-def command(call: Invocation, *, name: str, seed: int, seconds: float | None, rate: float) -> int:
+def command(call: Invocation, *, name: str, seed: int, seconds: float | None, rate: float, ports: int) -> int:
     """Break something for real and hold what is left to the run report. 0 = PASS, 1 = FAIL, 4 = cannot run here."""
-    from fraud_daemons.acceptance.drills import conductor
+    from fraud_daemons.acceptance.drills import churn, conductor
     from fraud_daemons.acceptance.drills.catalogue import DRILLS, find_drill
 
     if name == "list":
         rows = [{"drill": d.name, "does": d.does, "seconds": d.seconds, "proofs": d.proofs} for d in DRILLS.values()]
-        call.answer({"drills": rows}, text="\n".join(f"{d.name:<28} {d.does}" for d in DRILLS.values()))
+        named = [*((d.name, d.does) for d in DRILLS.values()), (churn.NAME, churn.DOES)]
+        call.answer(
+            {"drills": rows, "reproductions": [churn.NAME]}, text="\n".join(f"{n:<28} {does}" for n, does in named)
+        )
         return int(ExitCode.GOOD)
+    if name == churn.NAME:
+        document = churn.reproduce(call.load_profile(), seed=seed, hold_seconds=seconds, ports=ports, tell=call.tell)
+        call.answer(document, text=churn.render(document))
+        return int(ExitCode.GOOD if document["verdict"] == "PASS" else ExitCode.NO)
     drill = find_drill(name)
-    stage = conductor.stage_for(call.load_profile(), drill, seed=seed, seconds=seconds, tell=call.tell)
-    document = conductor.conduct(stage, drill, seed=seed, rate=rate)
+    document = conductor.run_drill(call.load_profile(), drill, seed=seed, seconds=seconds, rate=rate, tell=call.tell)
     call.answer(document, text=conductor.render(document))
     return int(ExitCode.GOOD if document["verdict"] == "PASS" else ExitCode.NO)

@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING
 
 import click
 
 from fraud_daemons.cli import supervised
 from fraud_daemons.cli.options import Invocation, invocation, targets_argument, timeout_option
+from fraud_daemons.config.connection_budget import connection_budget
 from fraud_daemons.config.profiles import Profile
 from fraud_daemons.errors import ConfigurationError, FatalFault
+
+if TYPE_CHECKING:
+    from fraud_daemons.supervision.deployment import Deployment
 
 
 @click.command()
@@ -25,7 +30,7 @@ def command(call: Invocation, *, targets: tuple[str, ...], wait: bool, timeout_s
     result = lifecycle.up(
         deployment,
         provision=_provision,
-        outside=_brought(deployment.profile),
+        outside=_brought(deployment),
         targets=targets,
         wait=wait,
         timeout_seconds=timeout_seconds,
@@ -47,9 +52,15 @@ def _provision(profile: Profile) -> object:
         raise ConfigurationError([f"{fault}; no pack was started{advice}"], source="database") from fault
 
 
-def _brought(profile: Profile) -> Mapping[str, Callable[[], str | None]]:
-    if profile.embedded_postgres and profile.embedded_objectstore:
-        return {}  # nobody to ask, and no driver to load
+def _brought(deployment: Deployment) -> Mapping[str, Callable[[], str | None]]:
+    """Who is to be asked before the start; what a server of our own would have no room for is refused here already."""
+    profile = deployment.profile
+    budget = connection_budget(profile, workers=len(deployment.workers()))
+    if profile.embedded_postgres:
+        if problem := budget.problem(profile.get("database.connections_max"), "database.connections_max"):
+            raise ConfigurationError([problem], source=f"profile {profile.name}")
+        if profile.embedded_objectstore and not profile.dsns:
+            return {}  # nobody to ask, and no driver to load
     from fraud_daemons.cli import _outside
 
-    return _outside.outside(profile)
+    return _outside.outside(profile, budget)

@@ -184,6 +184,12 @@ def _across(values: Mapping[str, Any], run_dir: Path) -> list[str]:
         for lower, upper, consequence in _ORDERED
         if not values[lower] < values[upper]
     ]
+    put_back = values["incident.connector"] != "shared" or not values["incident.containment"]
+    if put_back and not (values["profile.drills"] and values["incident.asked_by"]):
+        problems.append(
+            "incident.connector, incident.containment: they put the incident back and only the drill connection-churn may"
+            " set them; remove them"
+        )
     length = len(str(run_dir / "supervisor.sock").encode())
     if length > SOCKET_PATH_BYTES_MAX:
         problems.append(

@@ -92,9 +92,11 @@ SETTINGS: tuple[Setting, ...] = (
     Setting("bus", "partitions", int, 1, one_partition),
     Setting("bus", "poll_busy_seconds", float, 0.02, between(0.001, 1)),
     Setting("bus", "poll_idle_seconds", float, 0.5, between(0.01, 10)),
+    # workers for which no decision waits let records gather for so long
+    Setting("bus", "gather_seconds", float, 0.2, between(0, 5)),
     # --- loop
     Setting("loop", "batch_records_max", int, 500, between(1, 5000)),
-    Setting("loop", "retry_delay_seconds_max", float, 1.5, between(0.1, 2)),
+    Setting("loop", "retry_delay_seconds_max", float, 1.5, between(0.1, 60)),
     Setting("loop", "watchdog_seconds", float, 30.0, between(1, 600)),
     Setting("loop", "beat_age_seconds_max", float, 12.0, between(2, 300)),
     Setting("loop", "bugs_in_a_row_max", int, 5, between(1, 100)),
@@ -119,7 +121,7 @@ SETTINGS: tuple[Setting, ...] = (
     Setting("producer", "round_transactions_max", int, 240, between(1, 900)),
     Setting("producer", "max_events_per_output", int, 0, between(0, 10**9)),  # 0 = whole world
     # --- evidence
-    Setting("evidence", "segment_records_max", int, 1000, between(1, 10000)),
+    Setting("evidence", "segment_records_max", int, 2000, between(1, 10000)),
     Setting("evidence", "linger_seconds", float, 1.0, between(0, 60)),
     # --- context, features, decisions, actions
     Setting("context", "budget_seconds", float, 2.0, between(0.05, 600)),
@@ -154,6 +156,16 @@ SETTINGS: tuple[Setting, ...] = (
     Setting("alerts", "hook_timeout_seconds", float, 3.0, between(0.1, 30)),
     # --- disk guard: below this the gate answers 503; 0 = no guard
     Setting("disk", "free_bytes_min", int, 1 << 30, between(0, 1 << 62)),
+    # --- the incident put back, for the drill that reproduces it; refused unless that drill asks
+    Setting("incident", "connector", str, "shared", one_of("shared", "per_operation")),
+    Setting("incident", "containment", bool, True),
+    Setting("incident", "asked_by", str, "", one_of("", "connection-churn")),
+    # --- trimming of the bus: what every reader has passed and the archive holds goes once it is this old, or beyond this
+    # many records whatever its age; 5,000,000 take some 12 GiB. false = nothing is trimmed
+    Setting("trim", "log", bool, True),
+    Setting("trim", "log_age_seconds", float, 86400.0, between(0, 10 * 365 * 86400)),
+    Setting("trim", "log_records_max", int, 5_000_000, between(1000, 10**12)),
+    Setting("trim", "interval_seconds", float, 10.0, between(0.05, 3600)),
     # --- logs
     Setting("logs", "level", str, "info", one_of("debug", "info", "warning", "error")),
     Setting("logs", "file_bytes_max", int, 20 * 1024 * 1024, between(65536, 2**31)),

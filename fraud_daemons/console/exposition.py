@@ -44,6 +44,7 @@ def families(parts: Parts) -> Iterator[Metric]:
     yield from _gate(parts)
     yield from _flow(parts)
     yield from _ledgers(parts)
+    yield from _storage(parts)
 
 
 def _supervision(parts: Parts) -> Iterator[Metric]:
@@ -146,6 +147,24 @@ def _ledgers(parts: Parts) -> Iterator[Metric]:
         yield _gauge("report_passed", "1 when the newest run report says PASS", [([], newest["verdict"] == "PASS")])
         at = (parse_iso(newest["reported_at"]) - datetime(1970, 1, 1, tzinfo=UTC)).total_seconds()
         yield _gauge("report_timestamp_seconds", "When the newest run report was made", [([], at)])
+
+
+def _storage(parts: Parts) -> Iterator[Metric]:
+    disk = (parts.get("status") or {}).get("disk")
+    if disk:
+        yield _gauge(
+            "disk_free_bytes", "Room on the tightest file system of the run directory", [([], disk["free_bytes"])]
+        )
+        yield _gauge("disk_total_bytes", "Size of that file system", [([], disk["total_bytes"])])
+        yield _gauge("disk_guard_shut", "1 while the gate takes nothing in for want of room", [([], disk["guarded"])])
+        stored = [([what], float(size)) for what, size in disk["stored_bytes"].items()]
+        yield _gauge("stored_bytes", "What the log, the database with it and the objects take", stored, ["what"])
+    log = (parts.get("beats") or {}).get("archive_writer", {}).get("log")
+    if log and log["kept"] is not None:
+        yield _gauge("log_records", "Records on the bus, trimmed ones apart", [([], log["kept"])])
+        yield _counter("log_trimmed_records", "Records trimmed from the bus", [([], log["trimmed"])], [])
+        held = [([topic, holder], 1.0) for topic, holder in sorted(log["held_back"].items())]
+        yield _gauge("log_held_back", "1 for who holds back what is due", held, ["topic", "holder"])
 
 
 def _away(parts: Parts) -> bool:

@@ -131,4 +131,4 @@ def _impatient(database_of: DatabaseOf, name: str) -> Database:
         statement_timeout=ANSWER_SECONDS,
         client_deadline=ANSWER_SECONDS * 1.5,
     )
-    return Database(database.source, options)
+    return replace(database, options=options)

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import base64
 import gzip
+import hashlib
 import zlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -38,6 +39,7 @@ class ArchivedRecord:
 
     position: int
     event_id: str
+    key: str
     body: bytes
 
 
@@ -75,13 +77,15 @@ def read_line(line: bytes) -> Line:
 
 def read_record(line: bytes) -> ArchivedRecord:
     """A line with its body, not parsed. Raises ValueError when it is no line of ours."""
-    _, found, rest = line.partition(_BODY)
-    if found:
-        facts = read_line(line)
-        return ArchivedRecord(facts.position, facts.event_id, rest[:-1])
-    whole: Any = orjson.loads(line)
+    head, found, rest = line.partition(_BODY)
+    whole: Any = orjson.loads(head + b"}" if found else line)
     try:
-        body = base64.b64decode(whole["body_base64"], validate=True)
-        return ArchivedRecord(whole["position"], whole["event_id"], body)
+        body = rest[:-1] if found else base64.b64decode(whole["body_base64"], validate=True)
+        return ArchivedRecord(whole["position"], whole["event_id"], whole["key"], body)
     except (KeyError, TypeError) as error:
-        raise ValueError("a line without position, event_id and body") from error
+        raise ValueError("a line without position, event_id, key and body") from error
+
+
+def ids_sha256(places: Sequence[tuple[int, str]]) -> str:
+    """What `bus.trimmed` says of the same records: sha256 of `<position>|<event id>` in order, joined by line breaks."""
+    return hashlib.sha256("\n".join(f"{at}|{event_id}" for at, event_id in sorted(places)).encode()).hexdigest()

@@ -56,6 +56,12 @@ def segment_key(
     return f"{platform_run_id or UNPINNED}/{family}/{place}.{extension}"
 
 
+def segment_place(key: str) -> tuple[int, int, int]:
+    """(partition, first, last position) of a segment's key. Raises ValueError for a key of another shape."""
+    _, partition, first, last, _ = key.rpartition("/")[2].rsplit("-", 4)
+    return int(partition), int(first), int(last)
+
+
 def report_key(*, platform_run_id: str, request_id: str) -> str:
     """Key of one run report."""
     return f"{report_prefix(platform_run_id)}{request_id}.json"

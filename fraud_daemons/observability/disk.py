@@ -8,12 +8,16 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
 EMBEDDED_DATA: Final = ("postgres", "objects")
 """Folders of the run directory that may lie on a file system of their own."""
+
+BLOCK_BYTES: Final = 512
+"""What `st_blocks` counts in, whatever the file system's own blocks are."""
 
 statvfs = os.statvfs
 """The one question asked of the kernel; tests answer in its place."""
@@ -32,6 +36,17 @@ def disk_use(run_dir: Path) -> DiskUse:
     """The tightest file system below `run_dir`. Raises OSError when nothing of it can be asked."""
     folders = [_existing(run_dir), *(run_dir / name for name in EMBEDDED_DATA if (run_dir / name).exists())]
     return min(_uses(folders), key=lambda use: use.free_bytes)
+
+
+def taken_bytes(folder: Path) -> int:
+    """What the files below `folder` take, as the file system counts it. A walk: not for a status line, whose figures come
+    from whoever walked last. Files that go meanwhile are left out."""
+    total = 0
+    for parent, _, names in os.walk(folder):
+        for name in names:
+            with suppress(OSError):
+                total += Path(parent, name).lstat().st_blocks * BLOCK_BYTES
+    return total
 
 
 def size_text(size: int) -> str:

@@ -14,11 +14,15 @@ FAULT_ENDED: Final = "fault_ended"
 BUG_MET: Final = "bug_met"
 CHECKPOINT_CLAIMED: Final = "checkpoint_claimed"
 RECORD_DEAD_LETTERED: Final = "record_dead_lettered"
+LETTER_REDRIVEN: Final = "letter_redriven"
 LOCK_WAITED_FOR: Final = "lock_waited_for"
 # the connector
 SCOPE_HELD_LONG: Final = "scope_held_long"
 # evidence
 SEGMENT_SEALED: Final = "segment_sealed"
+# trimming
+LOG_TRIMMED: Final = "log_trimmed"
+TRIMMING_REFUSED: Final = "trimming_refused"
 # ingress
 REQUEST_ANSWERED: Final = "request_answered"
 STREAM_STARTED: Final = "stream_started"

@@ -72,7 +72,8 @@ class HeartbeatFile:
         self._fixed: dict[str, Any] = {"worker": worker, "pack": pack, "version": version, **asdict(process)}
         self._state: tuple[str, str | None] | None = None
         self._since = (clock.monotonic(), iso(clock.now()))
-        self._written_monotonic = self._told_monotonic = -BEAT_INTERVAL_SECONDS
+        self._written_monotonic = -BEAT_INTERVAL_SECONDS
+        self._told_monotonic = -BEAT_INTERVAL_SECONDS
         self._last: Heartbeat | None = None
         self.failed_writes = 0
 
@@ -80,8 +81,9 @@ class HeartbeatFile:
         """Write a beat when the state changed or a second has passed; True when one was written."""
         now = self._clock.monotonic()
         changed = (state, _without_figures(reason)) != self._state
+        # counted from the last beat of the loop's own: a repeat is old news and must not keep the new from being told
         if not changed and now - self._told_monotonic < BEAT_INTERVAL_SECONDS:
-            return False  # a repeat in between does not count: it has nothing new in it
+            return False
         self._told_monotonic = now
         if changed:
             self._state = (state, _without_figures(reason))

@@ -22,7 +22,7 @@ from fraud_daemons.errors import FatalFault, PlatformError, TransientFault
 from fraud_daemons.observability.pulse import pulse
 from fraud_daemons.postgres_runtime.counters import count
 from fraud_daemons.postgres_runtime.deadline import DeadlineConnection
-from fraud_daemons.postgres_runtime.diagnosis import diagnose
+from fraud_daemons.postgres_runtime.diagnosis import Diagnosis, diagnose
 from fraud_daemons.postgres_runtime.faults import Kind, Verdict, judge_connect, local_cause
 
 CONNECT_ATTEMPTS_MAX = 3
@@ -30,8 +30,9 @@ CONNECT_DELAY_SECONDS = 0.05
 CREDENTIAL_GRACE_SECONDS = 10.0
 """How long a credential that never worked may be refused before it is a configuration fault: a rotation in progress."""
 DIAGNOSIS_SECONDS_MAX = 2.0
-DIAGNOSIS_REST_SECONDS = 5.0
-"""Between two diagnoses that found nothing. What was found holds as long as the failed connect says the same."""
+DIAGNOSIS_REST_SECONDS = 30.0
+"""Between two diagnoses of the same words, when the second connect met something else than the first, or nothing. When
+both met the same, it holds for as long as a failed connect says so."""
 BURST_SECONDS = 4.0
 """The bucket holds this many seconds' worth of connects: a start opens several at once."""
 
@@ -117,7 +118,7 @@ class _Door:
     fault: PlatformError | None = None  # what the last prober found; None = the server took it
     refused_since: float | None = None
     said: str = ""  # text of the failed connect that was diagnosed last, and what came of it
-    sqlstate: str | None = None
+    diagnosis: Diagnosis = field(default_factory=Diagnosis)
     diagnosed_at: float = float("-inf")
 
 
@@ -201,16 +202,16 @@ def _judged(door: _Door, error: psycopg.Error, conninfo: str, options: ConnectOp
     """The verdict on a failed connect, by a second one where only the server knows."""
     if (local := local_cause(error)) is not None:
         return local
-    said = str(error)
-    rested = time.monotonic() - door.diagnosed_at >= DIAGNOSIS_REST_SECONDS
-    if said != door.said or (door.sqlstate is None and rested):
-        door.said, door.sqlstate, door.diagnosed_at = said, None, time.monotonic()
+    said, now = str(error), time.monotonic()
+    holds = door.diagnosis.sqlstate is not None and door.diagnosis.said in said
+    if said != door.said or (not holds and now - door.diagnosed_at >= DIAGNOSIS_REST_SECONDS):
+        door.said, door.diagnosis, door.diagnosed_at = said, Diagnosis(), now
         if _bucket.take(options.connects_per_second_max, patience_seconds=0.0):
             pulse()
-            door.sqlstate = diagnose(conninfo, seconds_max=DIAGNOSIS_SECONDS_MAX)
-            if door.sqlstate is not None:
+            door.diagnosis = diagnose(conninfo, seconds_max=DIAGNOSIS_SECONDS_MAX)
+            if door.diagnosis.sqlstate is not None:
                 count("diagnosed")
-    return judge_connect(error, door.sqlstate)
+    return judge_connect(error, door.diagnosis.sqlstate)
 
 
 def _connect_fault(door: _Door, source: DsnSource, error: psycopg.Error, verdict: Verdict) -> PlatformError:

@@ -13,6 +13,7 @@ import re
 import select
 import tempfile
 import time
+from dataclasses import dataclass
 
 import psycopg
 from psycopg import pq
@@ -21,25 +22,32 @@ TRACE_BYTES_MAX = 65_536
 _ERROR_RESPONSE = re.compile(rb'^B\t\d+\tErrorResponse\t .*?\bC "([0-9A-Z]{5})"', re.MULTILINE)
 
 
-def diagnose(conninfo: str, *, seconds_max: float) -> str | None:
-    """Connect once more; the SQLSTATE with which the server refuses, None when it does not or is silent for `seconds_max`.
+@dataclass(frozen=True)
+class Diagnosis:
+    """What the second connect met."""
 
-    Raises nothing: whoever asks has a failed connect in hand already.
-    """
+    sqlstate: str | None = None  # None: the server took it this time, said nothing in time, or was not reached
+    said: str = ""  # libpq's words for it
+
+
+def diagnose(conninfo: str, *, seconds_max: float) -> Diagnosis:
+    """Connect once more, for at most `seconds_max`. Raises nothing: whoever asks has a failed connect in hand already."""
     trace = _anonymous_file()
     connection = pq.PGconn.connect_start(conninfo.encode())
     try:
         if connection.status == pq.ConnStatus.BAD:
-            return None
+            return Diagnosis()
         connection.trace(trace)
         connection.set_trace_flags(pq.Trace.SUPPRESS_TIMESTAMPS)
         taken = _poll_to_the_end(connection, seconds_max)
         connection.untrace()
         codes = _ERROR_RESPONSE.findall(os.pread(trace, TRACE_BYTES_MAX, 0))
         # of several hosts in a DSN the last one speaks
-        return codes[-1].decode() if codes and not taken else None
+        if not codes or taken:
+            return Diagnosis()
+        return Diagnosis(codes[-1].decode(), connection.get_error_message().strip())
     except (psycopg.Error, OSError, ValueError):
-        return None
+        return Diagnosis()
     finally:
         connection.finish()
         os.close(trace)

@@ -140,6 +140,8 @@ _BY_LOCAL_TEXT: tuple[tuple[str, str, Kind], ...] = (
     ("could not translate host name", "host unknown", Kind.TRANSIENT),
     ("no route to host", "unreachable", Kind.TRANSIENT),
     ("network is unreachable", "unreachable", Kind.TRANSIENT),
+    ("session is read-only", "25006", Kind.TRANSIENT),  # target_session_attrs: no primary among the hosts yet
+    ("server is in hot standby mode", "25006", Kind.TRANSIENT),
     ("certificate verify failed", "certificate refused", Kind.FATAL),
     ("server certificate for", "certificate refused", Kind.FATAL),
     ("root certificate file", "certificate missing", Kind.FATAL),
@@ -167,7 +169,8 @@ def local_cause(error: psycopg.Error) -> Verdict | None:
         return Verdict(Kind.FATAL, Fate.DROP, "postgres: malformed DSN")
     if isinstance(error, psycopg.errors.ConnectionTimeout):
         return Verdict(Kind.TRANSIENT, Fate.DROP, "postgres: connect timeout")
-    text = str(error).lower()
+    # of several addresses the last one speaks; the driver lists the others after it
+    text = str(error).lower().partition("multiple connection attempts failed")[0]
     for words, name, kind in _BY_LOCAL_TEXT:
         if words in text:
             return Verdict(kind, Fate.DROP, f"postgres: {name}")

@@ -54,10 +54,14 @@ READS = {
     "ig": ("df.decisions", "checkpoints.positions"),
     "df": ("dl.postures", "ieg.versions", "dead_letters.letters"),
     "dl": ("checkpoints.positions",),
+    "archive": ("checkpoints.positions", "ig.segments", "dla.segments"),
 }
 """Tables of another component that a component may read: the gate answers GET /v1/decisions and looks how far the stages behind it have read; a decision is made under
 the posture of the degrade ladder, names the version of the entity graph, and also for a record that the feature plane set aside, wherever that plane's letters are; the degrade
-ladder looks how far the stages before a decision have read."""
+ladder looks how far the stages before a decision have read; the archive trims the bus behind every reader and every sealer."""
+
+TRIMMER = "fp_archive"
+"""The one role that may delete records of the bus, and only these."""
 
 OPERATOR, REPORTER = "fp_operator", "fp_reporter"
 READERS = (OPERATOR, REPORTER, "fp_conformance", "fp_console")
@@ -245,6 +249,12 @@ def _grant(connection: Connection, schemas: Sequence[str], *, roles: Sequence[st
             run("grant select, insert on bus.log to {r}", r=role)
             run("grant select, update on bus.heads to {r}", r=role)
             run("grant select, insert, update on bus.producers to {r}", r=role)
+            run("grant select on bus.beginnings, bus.trimmed to {r}", r=role)
+    if "bus" in schemas and TRIMMER in {*members, *roles}:
+        run("grant usage on schema bus to {r}", r=TRIMMER)
+        run("grant select, delete on bus.log to {r}", r=TRIMMER)
+        run("grant select on bus.heads, bus.subscribers to {r}", r=TRIMMER)
+        run("grant select, insert, update on bus.beginnings, bus.trimmed to {r}", r=TRIMMER)
     everybody = {*members, *(role_of(schema) for schema in STATE_SCHEMAS if role_of(schema) in roles)}
     for role in sorted(everybody) if "control" in schemas else ():
         run("grant usage on schema control to {r}", r=role)

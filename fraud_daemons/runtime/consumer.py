@@ -25,12 +25,16 @@ from fraud_daemons.observability.logs import Logger
 from fraud_daemons.postgres_runtime.connector import Connection
 from fraud_daemons.runtime.activity import Outcome
 from fraud_daemons.runtime.database import Database
+from fraud_daemons.runtime.redriving import Redriving
 from fraud_daemons.runtime.unit_of_work import UnitOfWork
+from fraud_daemons.state.letter_orders import OpenRedrive
 
 LAG_INTERVAL_SECONDS = 1.0
-WARM_SECONDS = 0.2
-"""After its last record a reader looks often for this long: a topic that is never idle for 50 ms sends no notification,
-and a reader that backed off meanwhile would add its rest to the latency of every record."""
+WARM_SECONDS = 0.1
+WARM_POLLS = 2
+"""After its last record a reader looks often for this long, at most this many times further apart than when busy: a topic
+that is never idle for 50 ms sends no notification, and a reader that backed off meanwhile would add its rest to the latency
+of every record. A topic that was idle for longer wakes its readers, so looking often for longer finds nothing."""
 
 REST_PER_STEP = 1.0
 REST_AFTER_STEP_MAX_SECONDS = 0.1
@@ -67,6 +71,8 @@ class Pace:
     batch_records_max: int = 500
     poll_busy_seconds: float = 0.02
     poll_idle_seconds: float = 0.5
+    gather_seconds: float = 0.0
+    """How long records gather after a batch that was not full, whatever wakes the reader: fewer, larger batches."""
     dead_letters_run_max: int = 200
 
 
@@ -109,17 +115,21 @@ class Consumer:
         self._idle_rest = pace.poll_busy_seconds
         self._last_records = -WARM_SECONDS
         self._step_began = 0.0
+        self._gathers_until = 0.0
         self._lag: int | None = None
         self._lag_measured = -LAG_INTERVAL_SECONDS
         self._listening_on: Connection | None = None
         self._held: frozenset[TopicPartition] = frozenset()
         self._held_until = 0.0
+        self._redriving = Redriving(name, database=database, clock=clock, log=log)
 
     def step(self) -> Outcome:
         if self._claim is None:
             return self._take_claim()
         if not self._same_server:
             self._forward()
+        if self._redrive(self._claim):
+            return Outcome(records=1)
         self._batch = []
         self._step_began = self._clock.monotonic()
         with self._database.scope() as connection:
@@ -189,6 +199,8 @@ class Consumer:
         return self._lag
 
     def wake_files(self) -> list[int]:
+        if self._clock.monotonic() < self._gathers_until:
+            return []
         connection = self._database.idle_connection() if self._same_server else None
         return [connection.fileno()] if connection is not None and connection is self._listening_on else []
 
@@ -236,6 +248,22 @@ class Consumer:
         else:
             outbox.put(connection, self.name, unit.outgoing)
 
+    def _redrive(self, claim: Claim) -> bool:
+        """One record that a person ordered out of the dead letters, beside the order of its topic."""
+
+        def handle(redrive: OpenRedrive, unit: UnitOfWork) -> None:
+            if self._choose:
+                self._choose(unit.connection)
+            self._handler.handle([Record(*redrive.fields)], unit)
+            if not unit.held:
+                self._publish(unit.connection, unit)
+                PostgresCheckpoints(unit.connection).advance(claim, _moves(dict(unit.positions), [], unit.skips))
+
+        done = self._redriving.step(handle, lambda connection: self._positions or self._load(connection, claim))
+        if done:
+            self.forget()  # one that failed may have left something in memory, one that is done came out of order
+        return done
+
     def _forward(self) -> None:
         """Send on what an earlier step left in the outbox."""
         with self._database.scope() as connection:
@@ -254,11 +282,12 @@ class Consumer:
         return Outcome(rest_seconds=self._quiet_rest())
 
     def _quiet_rest(self) -> float:
-        """How long to rest when nothing came: as when busy while the topic is warm, then doubling."""
+        """How long to rest when nothing came: doubling, but often enough while the topic is warm."""
         rest = self._idle_rest
-        if self._clock.monotonic() - self._last_records >= WARM_SECONDS:
-            self._idle_rest = min(self._pace.poll_idle_seconds, self._idle_rest * 2)
-        return rest
+        warm = self._clock.monotonic() - self._last_records < WARM_SECONDS
+        most = WARM_POLLS * self._pace.poll_busy_seconds if warm else self._pace.poll_idle_seconds
+        self._idle_rest = min(most, self._idle_rest * 2)
+        return max(rest, self._pace.gather_seconds)
 
     def _committed(
         self,
@@ -299,8 +328,12 @@ class Consumer:
             self._held = frozenset()
 
     def _rest_after_batch(self) -> float:
-        took = self._clock.monotonic() - self._step_began
-        return max(self._idle_rest, min(REST_AFTER_STEP_MAX_SECONDS, REST_PER_STEP * took))
+        now = self._clock.monotonic()
+        took = now - self._step_began
+        rest = max(self._idle_rest, self._pace.gather_seconds, min(REST_AFTER_STEP_MAX_SECONDS, REST_PER_STEP * took))
+        if self._pace.gather_seconds:
+            self._gathers_until = now + rest
+        return rest
 
     def _listen(self, connection: Connection) -> None:
         """Ask this connection for notifications; they count from the end of this transaction."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass
+from typing import Protocol
 
 from fraud_daemons.postgres_runtime.connector import (
     Connection,
@@ -17,16 +18,26 @@ from fraud_daemons.postgres_runtime.connector import (
 )
 
 
+class Borrow(Protocol):
+    """A connector: one transaction on a connection to `source`."""
+
+    def __call__(
+        self, source: DsnSource, options: ConnectOptions | None = None, *, nested: Nested = "refuse"
+    ) -> AbstractContextManager[Connection]: ...
+
+
 @dataclass(frozen=True)
 class Database:
     """Borrow connections of one DSN with one set of options."""
 
     source: DsnSource
     options: ConnectOptions
+    borrow: Borrow = postgres_threadlocal_connection
+    """How a connection is come by: shared, but for the drill that shows what happens otherwise."""
 
     def scope(self, *, nested: Nested = "refuse") -> AbstractContextManager[Connection]:
         """One transaction on this thread's connection."""
-        return postgres_threadlocal_connection(self.source, self.options, nested=nested)
+        return self.borrow(self.source, self.options, nested=nested)
 
     def idle_connection(self) -> Connection | None:
         """This thread's connection between scopes, to wait on for notifications; None when there is none."""

@@ -36,7 +36,7 @@ class Limits:
 
 
 @dataclass
-class _Turn:
+class Turn:
     """One activity and where it stands."""
 
     activity: Activity
@@ -72,7 +72,7 @@ class Loop:
         connector_counters: Callable[[], dict[str, int]] = dict,
         platform_run_id: Callable[[], str | None] = lambda: None,
     ) -> None:
-        self._turns = [_Turn(a, Backoff(cap_seconds=limits.retry_delay_seconds_max)) for a in activities]
+        self._turns = [Turn(a, Backoff(cap_seconds=limits.retry_delay_seconds_max)) for a in activities]
         self._beat_file = beat
         self._stop = stop
         self._clock = clock
@@ -99,7 +99,7 @@ class Loop:
         self._close()
         return self._exit if self._exit is not None else ExitCode.GOOD
 
-    def _take_step(self, turn: _Turn) -> None:
+    def _take_step(self, turn: Turn) -> None:
         """One step of one activity, and what its end means."""
         try:
             outcome = turn.activity.step()
@@ -124,7 +124,7 @@ class Loop:
         else:
             self._settle(turn, outcome)
 
-    def _settle(self, turn: _Turn, outcome: Outcome) -> None:
+    def _settle(self, turn: Turn, outcome: Outcome) -> None:
         if turn.trouble_since is not None:
             seconds = round(self._clock.monotonic() - turn.trouble_since, 3)
             self._log.info(events.FAULT_ENDED, activity=turn.activity.name, reason=turn.reason, seconds=seconds)
@@ -134,7 +134,7 @@ class Loop:
         self._figures.steps += 1
         self._figures.records += outcome.records
 
-    def _contain(self, turn: _Turn, kind: str, state: WorkerState, reason: str) -> None:
+    def _contain(self, turn: Turn, kind: str, state: WorkerState, reason: str) -> None:
         """Forget what is in memory, say so, and try the same work again after a pause."""
         turn.activity.forget()
         delay = turn.backoff.next_delay()
@@ -143,7 +143,7 @@ class Loop:
         self._count(turn, kind, reason, loud=first or turn.reason != reason)
         turn.state, turn.reason, turn.due = state, reason, self._clock.monotonic() + delay
 
-    def _isolate(self, turn: _Turn, fault: PoisonFault) -> None:
+    def _isolate(self, turn: Turn, fault: PoisonFault) -> None:
         """Narrow down; setting the letter aside is database work of its own and may itself fail."""
         try:
             isolated = turn.activity.isolate(fault)
@@ -156,7 +156,7 @@ class Loop:
         if not isolated:
             self._meet_bug(turn, fault)
 
-    def _meet_bug(self, turn: _Turn, error: Exception) -> None:
+    def _meet_bug(self, turn: Turn, error: Exception) -> None:
         turn.bugs_in_a_row += 1
         reason = f"bug: {type(error).__name__}: {str(error).splitlines()[0][:200] if str(error) else ''}"
         self._log.error(events.BUG_MET, activity=turn.activity.name, in_a_row=turn.bugs_in_a_row, exc_info=error)
@@ -164,13 +164,13 @@ class Loop:
         if turn.bugs_in_a_row >= self._limits.bugs_in_a_row_max:
             self._exit = ExitCode.BUG
 
-    def _leave(self, turn: _Turn, code: ExitCode, state: WorkerState, fault: FatalFault) -> None:
+    def _leave(self, turn: Turn, code: ExitCode, state: WorkerState, fault: FatalFault) -> None:
         turn.state, turn.reason = state, fault.reason
         self._figures.faults["fatal"] += 1
         self._log.error(events.WORKER_HELD, activity=turn.activity.name, reason=fault.reason, message=str(fault))
         self._exit = code
 
-    def _count(self, turn: _Turn, kind: str, reason: str, *, loud: bool = True) -> None:
+    def _count(self, turn: Turn, kind: str, reason: str, *, loud: bool = True) -> None:
         self._figures.faults[kind] += 1
         if loud:
             self._log.warning(events.FAULT_CONTAINED, activity=turn.activity.name, kind=kind, reason=reason)

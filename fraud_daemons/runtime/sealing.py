@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Final, NamedTuple
 
-from fraud_daemons.bus.port import Log, Record, TopicPartition
+from fraud_daemons.bus.port import Log, Record, TopicPartition, trimmed_away
 from fraud_daemons.bus.postgres_log import PostgresBus
 from fraud_daemons.checkpoints.port import Claim
 from fraud_daemons.checkpoints.postgres import PostgresCheckpoints
@@ -30,6 +30,8 @@ from fraud_daemons.state.segments import Segment, complete, intend, last_sha256,
 
 INTENTS_AT_ONCE_MAX = 20
 IDLE_REST_SECONDS = 0.25
+LINGERS_MAX = 4
+"""A topic on which more keeps coming lingers so many times longer: an object costs as much as a thousand records in it."""
 
 
 class Entry(NamedTuple):
@@ -85,6 +87,14 @@ def _log(bus: PostgresBus, connection: Connection, *, same_server: bool) -> Iter
             yield log
 
 
+class _Lingering(NamedTuple):
+    """Since when records of a topic wait for their object, its head, and since when that stands there."""
+
+    since: float
+    head: int
+    moved: float
+
+
 class Sealer(PlainActivity):
     """An activity that turns a topic into evidence objects `<run>/<family>/…`. Needs `<schema>.segments`."""
 
@@ -122,23 +132,24 @@ class Sealer(PlainActivity):
         self._linger = linger_seconds
         self._claim: Claim | None = None
         self._bodies: dict[str, bytes] = {}
-        self._first_seen: dict[TopicPartition, float] = {}
+        self._intended: list[Segment] | None = None
+        self._lingering: dict[TopicPartition, _Lingering] = {}
         self._backlog: int | None = None
 
     def step(self) -> Outcome:
         if self._claim is None:
             return self._take_claim()
-        with self._database.scope() as connection:
-            waiting = unwritten(connection, self._schema, self._family, limit=INTENTS_AT_ONCE_MAX)
-        if waiting:
-            for segment in waiting:
-                self._write(segment)
-            return Outcome(records=sum(s.records for s in waiting))
+        if self._intended is None:  # a beginning, or a step whose fate is unknown: the ledger says
+            with self._database.scope() as connection:
+                self._intended = unwritten(connection, self._schema, self._family, limit=INTENTS_AT_ONCE_MAX)
+        if self._intended:
+            return self._write_all(self._intended)
         return self._intend(self._claim)
 
     def forget(self) -> None:
         self._bodies.clear()
-        self._first_seen.clear()
+        self._intended = None
+        self._lingering.clear()
 
     def lag_records(self) -> int | None:
         return self._backlog
@@ -166,20 +177,29 @@ class Sealer(PlainActivity):
                 target = TopicPartition(*where)
                 waiting = heads[target] - position
                 self._backlog += waiting
-                if waiting and self._ripe(target, waiting):
+                if waiting and self._ripe(target, waiting, heads[target]):
                     entries = self._entries(connection, target, position, self._records_max)
+                    if entries[0].position != position:  # entries need not be read through the bus
+                        raise trimmed_away(*target, position=position, begins=entries[0].position)
                     made += self._segments(connection, target, entries)
                     checkpoints.advance(claim, {where: (position, entries[-1].position + 1)})
             intend(connection, self._schema, [segment for segment, _ in made])
         for segment, body in made:
             self._bodies[segment.object_key] = body
-            self._first_seen.pop(TopicPartition(segment.topic, segment.partition), None)
+            self._lingering.pop(TopicPartition(segment.topic, segment.partition), None)
+        self._intended = [segment for segment, _ in made]
         return Outcome(rest_seconds=0.0 if made else IDLE_REST_SECONDS)
 
-    def _ripe(self, where: TopicPartition, records: int) -> bool:
-        """A full segment goes at once; a part of one after it has lingered."""
-        first_seen = self._first_seen.setdefault(where, self._clock.monotonic())
-        return records >= self._records_max or self._clock.monotonic() - first_seen >= self._linger
+    def _ripe(self, where: TopicPartition, records: int, head: int) -> bool:
+        """A full segment goes at once; a part of one when nothing more came for the linger, or after some lingers."""
+        now = self._clock.monotonic()
+        before = self._lingering.get(where) or _Lingering(now, head, now)
+        here = self._lingering[where] = before if before.head == head else _Lingering(before.since, head, now)
+        return (
+            records >= self._records_max
+            or now - here.moved >= self._linger
+            or now - here.since >= LINGERS_MAX * self._linger
+        )
 
     def _segments(
         self, connection: Connection, where: TopicPartition, entries: Sequence[Entry]
@@ -232,19 +252,24 @@ class Sealer(PlainActivity):
         )
         return segment, body
 
-    def _write(self, segment: Segment) -> None:
-        body = self._bodies.get(segment.object_key) or self._rendered_again(segment)
-        outcome = self._store.put_once(segment.object_key, body, sha256=segment.sha256)
+    def _write_all(self, segments: Sequence[Segment]) -> Outcome:
+        """Put each, then mark them complete together. After a fault some are put again: the store compares them."""
+        for segment in segments:
+            body = self._bodies.get(segment.object_key) or self._rendered_again(segment)
+            outcome = self._store.put_once(segment.object_key, body, sha256=segment.sha256)
+            self._log.info(
+                events.SEGMENT_SEALED,
+                activity=self.name,
+                key=segment.object_key,
+                records=segment.records,
+                put=outcome.value,
+            )
         with self._database.scope() as connection:
-            complete(connection, self._schema, segment)
-        self._bodies.pop(segment.object_key, None)
-        self._log.info(
-            events.SEGMENT_SEALED,
-            activity=self.name,
-            key=segment.object_key,
-            records=segment.records,
-            put=outcome.value,
-        )
+            for segment in segments:
+                complete(connection, self._schema, segment)
+        self._bodies.clear()
+        self._intended = None if len(segments) >= INTENTS_AT_ONCE_MAX else []  # more may wait from before a crash
+        return Outcome(records=sum(segment.records for segment in segments))
 
     def _rendered_again(self, segment: Segment) -> bytes:
         """The bytes of a segment intended before a crash: same records, same bytes - or the ledger is right and we stop."""

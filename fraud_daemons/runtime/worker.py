@@ -44,6 +44,8 @@ class Worker:
     publishes: tuple[str, ...] = ()
     equations: tuple[str, ...] = ()
     """Lines of the run report that account for this worker; one without a line fails `make check`."""
+    gathers: bool = False
+    """Nobody's decision waits for it: it lets records gather (`bus.gather_seconds`) and takes fewer, larger batches."""
     observes: bool = False
     """It only looks: reads no topic, publishes nothing, keeps nothing of a run. So no record can be lost in it: it has no line."""
 
@@ -95,6 +97,7 @@ class WorkerContext:
             batch_records_max=get("loop.batch_records_max"),
             poll_busy_seconds=get("bus.poll_busy_seconds"),
             poll_idle_seconds=get("bus.poll_idle_seconds"),
+            gather_seconds=get("bus.gather_seconds") if self.worker.gathers else 0.0,
             dead_letters_run_max=get("loop.dead_letters_run_max"),
         )
 

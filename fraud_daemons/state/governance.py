@@ -34,6 +34,10 @@ class Kind(StrEnum):
     KEY_ROTATED = "KEY_ROTATED"
     WORKER_HELD = "WORKER_HELD"
     EVIDENCE_READ = "EVIDENCE_READ"
+    LETTER_ORDERED = "LETTER_ORDERED"
+    """A dead letter was to be redriven or skipped."""
+    QUARANTINE_REDRIVEN = "QUARANTINE_REDRIVEN"
+    """A refused event was to go through the gate again."""
 
 
 @dataclass(frozen=True)

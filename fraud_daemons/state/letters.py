@@ -34,7 +34,13 @@ class LetterAddress(NamedTuple):
 
 
 def list_letters(
-    at: ConnectionOf, platform_run_id: str, *, worker: str | None, after: Mapping[str, Any] | None, limit: int
+    at: ConnectionOf,
+    platform_run_id: str,
+    *,
+    worker: str | None,
+    state: str | None = None,
+    after: Mapping[str, Any] | None,
+    limit: int,
 ) -> list[dict[str, Any]]:
     """A page of a run's letters from every server, oldest first, behind the letter `after`; without their bodies."""
     place = {name: after[name] if after else None for name in _ORDER}
@@ -42,7 +48,8 @@ def list_letters(
     for connection in every_server(at):
         with connection.cursor(row_factory=dict_row) as cursor:
             cursor.execute(
-                load(_SQL, "letters_list.sql"), {"run": platform_run_id, "only": worker, "limit": limit, **place}
+                load(_SQL, "letters_list.sql"),
+                {"run": platform_run_id, "only": worker, "state": state, "limit": limit, **place},
             )
             found += cursor.fetchall()
     return sorted(found, key=lambda row: [row[name] for name in _ORDER])[:limit]
@@ -51,6 +58,14 @@ def list_letters(
 def find_letter(at: ConnectionOf, address: LetterAddress) -> dict[str, Any] | None:
     """One letter with its body, on whatever server its worker has its tables."""
     return next(filter(None, (letter_at(connection, address) for connection in every_server(at))), None)
+
+
+def server_of(at: ConnectionOf, address: LetterAddress) -> Connection:
+    """The connection to the server that holds a letter. Raises LookupError when none does."""
+    for connection in every_server(at):
+        if letter_at(connection, address) is not None:
+            return connection
+    raise LookupError(str(address))
 
 
 def letter_at(connection: Connection, address: LetterAddress) -> dict[str, Any] | None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Final
 
@@ -103,6 +103,8 @@ class DiskPicture:
     total_bytes: int
     guard_free_bytes: int
     guarded: bool
+    stored_bytes: Mapping[str, int] = field(default_factory=dict)
+    """What the bus's log, the database it stands in and the embedded objects take, as archive_writer last measured it."""
 
 
 @dataclass(frozen=True)
@@ -143,11 +145,12 @@ def draw_picture(
 ) -> PlatformPicture:
     """Put together process states and the heartbeats in `beats`, for `packs` (pack -> workers) in their order."""
     by_name = {process.name: process for process in processes}
-    pictures = []
+    pictures, stored = [], dict[str, int]()
     for pack, workers in packs.items():
         drawn = []
         for worker in workers:
             beat = read_heartbeat(beats / f"{worker}.json")
+            stored |= beat.detail.get("stored_bytes", {}) if beat else {}
             process = by_name.get(worker, ProcessState(name=worker, pack=pack, state="stopped"))
             drawn.append(
                 judge_worker(process, beat, now_monotonic=now_monotonic, beat_age_seconds_max=beat_age_seconds_max)
@@ -159,7 +162,7 @@ def draw_picture(
         verdict=worst([pack.status for pack in pictures] + [service.status for service in services]),
         packs=tuple(pictures),
         substrate=tuple(services),
-        disk=judge_disk(disk, disk_free_bytes_min, [worker for pack in pictures for worker in pack.workers]),
+        disk=judge_disk(disk, disk_free_bytes_min, [w for pack in pictures for w in pack.workers], stored),
     )
 
 
@@ -191,7 +194,12 @@ def judge_worker(
     )
 
 
-def judge_disk(use: DiskUse | None, free_bytes_min: int, workers: Sequence[WorkerPicture]) -> DiskPicture | None:
+def judge_disk(
+    use: DiskUse | None,
+    free_bytes_min: int,
+    workers: Sequence[WorkerPicture],
+    stored_bytes: Mapping[str, int] | None = None,
+) -> DiskPicture | None:
     """The room on the disk; guarded below the minimum, and for as long as a worker waits for more."""
     if use is None:
         return None
@@ -199,7 +207,7 @@ def judge_disk(use: DiskUse | None, free_bytes_min: int, workers: Sequence[Worke
         worker.reason and worker.reason.startswith(DISK_REASON) for worker in workers
     )  # it opens with a tenth more
     guarded = shut or use.free_bytes < free_bytes_min
-    return DiskPicture(use.path, use.free_bytes, use.total_bytes, free_bytes_min, guarded)
+    return DiskPicture(use.path, use.free_bytes, use.total_bytes, free_bytes_min, guarded, stored_bytes or {})
 
 
 def worst(statuses: Sequence[str]) -> str:

@@ -66,8 +66,11 @@ def _disk_text(disk: DiskPicture, paint: Paint) -> str:
     room = f"{size_text(disk.free_bytes)} free of {size_text(disk.total_bytes)}"
     if disk.guarded:
         return f"disk  {paint(room, WAITING)}: the gate is shut below {size_text(disk.guard_free_bytes)} ({disk.path})"
-    return f"disk  {room}"
+    stored = [f"{WHAT_IS_STORED.get(what, what)} {size_text(size)}" for what, size in disk.stored_bytes.items()]
+    return f"disk  {room}" + (f"; {', '.join(stored)}" if stored else "")
 
+
+WHAT_IS_STORED: Final = {"log": "bus log", "database": "database with it", "objects": "objects"}
 
 Cell = tuple[str, str]  # text as it is counted, text as it is shown
 

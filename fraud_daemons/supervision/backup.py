@@ -16,7 +16,7 @@ import fcntl
 import os
 import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import IO, Final
@@ -109,8 +109,10 @@ def restore(
             message = f"the backup cannot be unpacked: {error.filename or staging}: {error.strerror}"
             raise CommandError(f"{message}; nothing was changed") from error
         os.sync()  # every file is on the disk before any of them is the platform's
-        _refuse_running(deployment, "restore")  # it took a while
-        moved = _take_place(staging, run_dir, stamp=iso(clock.now())[:19].replace(":", "").replace("-", ""))
+        # an `up` that began meanwhile is waited for, and is then found running
+        with one_at_a_time(run_dir, clock) if run_dir.is_dir() else nullcontext():
+            _refuse_running(deployment, "restore")
+            moved = _take_place(staging, run_dir, stamp=iso(clock.now())[:19].replace(":", "").replace("-", ""))
     return RestoreResult(header, moved, clock.monotonic() - begun)
 
 

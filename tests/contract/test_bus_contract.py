@@ -14,6 +14,7 @@ from fraud_daemons.errors import FatalFault
 from fraud_daemons.postgres_runtime.connector import ConnectOptions, DsnSource, close_thread_connections
 from fraud_daemons.postgres_runtime.provisioning import provision
 from fraud_daemons.runtime.database import Database
+from fraud_daemons.state import trimming
 
 RUN = "platform_20260101T000000Z"
 
@@ -132,3 +133,36 @@ def test_the_outbox_forwards_in_order_and_once(database_scope: Database) -> None
     with bus.transaction() as log:
         got = log.read({TopicPartition("a", 0): 0}, limit=100)
     assert [r.event_id for r in got] == [f"e{n}" for n in range(10)]
+
+
+def trim(bus: Bus, where: TopicPartition, up_to: int) -> None:
+    if isinstance(bus, MemoryBus):
+        bus.trim(where, up_to)
+    else:
+        assert isinstance(bus, PostgresBus)
+        with bus.scope() as connection:
+            trimming.trim(connection, where, first=0, end=up_to)
+
+
+def test_a_position_that_was_trimmed_away_is_refused_and_no_other(bus: Bus) -> None:
+    """Who stands before the beginning of a partition is told so by name, whatever it reads beside; from the beginning on all
+    is as it was, and positions go on counting."""
+    with bus.transaction() as log:
+        log.append(records("a", 60))
+        heads = log.heads(["a"])
+    where = TopicPartition("a", 0)
+    assert heads[where] > 10
+    trim(bus, where, 10)
+    with bus.transaction() as log:
+        begins = log.beginnings(["a"])
+        assert begins == {where: 10, TopicPartition("a", 1): 0, TopicPartition("a", 2): 0}
+        got = log.read(begins, limit=1000)
+        assert [r.position for r in got if r.partition == 0] == list(range(10, heads[where]))
+        assert len(got) == 60 - 10
+        for position in (0, 9):
+            with pytest.raises(FatalFault, match=f"was trimmed up to 10 and this reader stands at {position}"):
+                log.read({**begins, where: position}, limit=1)
+    with bus.transaction() as log:
+        log.append(records("a", 60, start=60))
+        assert log.heads(["a"])[where] > heads[where]
+        assert log.read({where: heads[where]}, limit=1)[0].position == heads[where]

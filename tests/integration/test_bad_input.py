@@ -20,6 +20,7 @@ from typing import Any
 
 import psycopg
 import pytest
+from psycopg import sql
 
 from fraud_daemons.cli import main as command_line
 from fraud_daemons.errors import ExitCode
@@ -172,6 +173,30 @@ def test_a_pool_budget_that_does_not_fit(project: Path, capsys, monkeypatch) -> 
     monkeypatch.setenv("PLATFORM_DATABASE_CONNECTIONS_MAX", "20")
     (problem,) = [c["problem"] for c in _checks(capsys, code=ExitCode.NO).values() if c["problem"]]
     assert "database.connections_max above" in problem
+
+
+def test_up_refuses_a_pool_budget_that_does_not_fit(project: Path, capsys, monkeypatch) -> None:
+    """Before anything starts, with the sum and the setting to change; no supervisor, no database, no folder of either."""
+    monkeypatch.setenv("PLATFORM_DATABASE_CONNECTIONS_MAX", "20")
+    said = _refused(capsys, "up")
+    assert "16 workers x 2 + 4 gate threads x 1 + 4 commands + reserve 8 = 48 of 20" in said
+    assert "set database.connections_max above 48, or fewer gate.threads" in said
+    assert not (project / ".run" / "local_parity").exists()
+
+
+def test_up_refuses_a_server_of_ones_own_that_has_too_few_connections(
+    project: Path, capsys, monkeypatch, database: str
+) -> None:
+    """An external server is asked what it leaves for this database, and refused by name with the sum."""
+    with psycopg.connect(database, autocommit=True) as owner:
+        owner.execute(sql.SQL("alter database {} connection limit 30").format(sql.Identifier(owner.info.dbname)))
+    monkeypatch.setenv("PLATFORM_DSN", database)
+    said = _refused(capsys, "up")
+    assert "= 48 of 30; set max_connections of the server at PLATFORM_DSN above 48" in said
+    checks = _checks(capsys, code=ExitCode.NO)
+    (problem,) = [c["problem"] for name, c in checks.items() if name.startswith("connections at PLATFORM_DSN")]
+    assert "above 48" in problem
+    assert find_survivors(project / ".run" / "local_parity") == []
 
 
 @pytest.mark.parametrize(

@@ -363,3 +363,14 @@ def wait_until_gone(database: str, pid: int) -> None:
                 return
             watcher.execute("select pg_sleep(0.02)")
     raise AssertionError(f"session {pid} is still there")
+
+
+def test_a_scope_costs_little_above_a_held_connection(postgres_server: PostgresServer) -> None:
+    """The bar: 25 us of CPU for the borrowing, the look at the socket and the accounting. `benchmarks/connector_scope.py`
+    measures it for publication, beside the pools one would use otherwise."""
+    from benchmarks import connector_scope
+
+    above = connector_scope.above_held(connector_scope.run(postgres_server.dsn(), rounds=6, scopes=200))
+    close_thread_connections()
+    low, _, _ = above[connector_scope.CONNECTOR]
+    assert low <= connector_scope.BAR_MICROSECONDS, above

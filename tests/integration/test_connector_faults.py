@@ -159,6 +159,20 @@ def test_the_same_refusal_is_diagnosed_once(database: str, login: str, before: d
     assert grown(before) == {"diagnosed": 1, "waited": 3, "retried": 6}
 
 
+def test_of_several_addresses_the_one_that_a_server_answers_speaks(
+    proxy: WireProxy, database: str, before: dict[str, int]
+) -> None:
+    """A host name with an address where nobody listens and one where the password is wrong is a wrong password; two hosts
+    of which one is gone are one server."""
+    hosts = {"host": "127.0.0.2,127.0.0.1", "port": f"{proxy.port},{proxy.port}"}
+    wrong = make_conninfo(database, **hosts, password="wrong")
+    with pytest.raises(TransientFault) as caught:
+        ask(source_of(lambda: wrong))
+    assert caught.value.reason == "postgres: 28P01"
+    assert grown(before)["diagnosed"] == 1
+    ask(source_of(lambda: make_conninfo(database, **hosts)))
+
+
 def test_full_slots_are_patience_and_pass_by_themselves(short_dir: Path) -> None:
     """A server without a free slot says 53300; as soon as one is free the same scope works."""
     from fraud_daemons.supervision.substrate.postgres import start_server
@@ -179,6 +193,34 @@ def test_full_slots_are_patience_and_pass_by_themselves(short_dir: Path) -> None
 
 
 # ---------------------------------------------------------------- COMMIT and its answer
+
+
+def test_while_no_server_takes_writes_it_is_patience_by_name(database: str) -> None:
+    """The primary turns read only under an open session. With target_session_attrs the connector goes to no such server
+    again: 25006 until one takes writes, and then the same scope works."""
+    parts = conninfo_to_dict(database)
+    name = sql.Identifier(str(parts["dbname"]))
+    socket_path = f"{parts['host']}/.s.PGSQL.{parts['port']}"
+    with WireProxy(socket_path) as proxy, psycopg.connect(database, autocommit=True) as owner:
+        owner.execute("create table effects (id integer primary key)")
+        dsn = make_conninfo(database, host="127.0.0.1", port=proxy.port, target_session_attrs="read-write")
+        source = source_of(lambda: dsn)
+        ask(source)
+        owner.execute(sql.SQL("alter database {} set default_transaction_read_only = on").format(name))
+        with (
+            pytest.raises(TransientFault, match="25006"),
+            postgres_threadlocal_connection(source, OPTIONS) as connection,
+        ):
+            connection.execute("set transaction read only")
+            connection.execute("insert into effects values (1)")
+        with pytest.raises(TransientFault) as caught:
+            ask(source)
+        assert caught.value.reason == "postgres: 25006"
+        owner.execute(sql.SQL("set default_transaction_read_only = off"))
+        owner.execute(sql.SQL("alter database {} reset default_transaction_read_only").format(name))
+        with postgres_threadlocal_connection(source, OPTIONS) as connection:
+            connection.execute("insert into effects values (1)")
+        close_thread_connections()
 
 
 @pytest.mark.parametrize(("strike", "kept"), [(Strike.COMMIT_ANSWER, 1), (Strike.COMMIT, 0)])

@@ -249,6 +249,7 @@ def test_a_dead_letter_is_a_named_term_and_not_missing(line: Line, short_dir: Pa
 def test_an_outcome_that_was_set_aside_is_a_named_term(line: Line, short_dir: Path) -> None:
     """An action outcome that decision_log_audit could not read leaves a chain open: dead_lettered, not missing."""
     stream_the_world(line, short_dir)
+    # features wait for the labels of a world with a truth feed
     for name in (
         "context_store_flow_binding",
         "label_store",
@@ -257,6 +258,7 @@ def test_an_outcome_that_was_set_aside_is_a_named_term(line: Line, short_dir: Pa
         "action_layer",
     ):
         line.work(run_worker(name))
+    assert line.records("action_outcomes")
     line.sql(
         'update bus.log set body = \'{}\' where (topic, "partition", "position") ='
         ' (select topic, "partition", "position" from bus.log where topic = \'action_outcomes\' limit 1)'

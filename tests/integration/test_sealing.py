@@ -12,7 +12,7 @@ import structlog
 
 from fraud_daemons.bus.port import OutRecord, Record
 from fraud_daemons.bus.postgres_log import PostgresBus
-from fraud_daemons.clock import SystemClock
+from fraud_daemons.clock import Clock, ManualClock, SystemClock
 from fraud_daemons.errors import FatalFault
 from fraud_daemons.evidence.port import EvidenceConflict, EvidenceStore, PutOutcome
 from fraud_daemons.evidence.s3 import S3EvidenceStore, S3Settings
@@ -64,10 +64,11 @@ class Setting:
         with self.bus.transaction() as log:
             log.append([OutRecord("t", "k", f"e{n}", run or self.run, b"{}") for n in range(start, start + count)])
 
-    def sealer(self) -> Sealer:
+    def sealer(self, *, clock: Clock | None = None, linger_seconds: float = 0.0) -> Sealer:
         return Sealer(
             name="w.receipts", family="ig/receipts", schema="ig", topics=["t"], entries=rendered(self.bus, render), database=self.database,
-            bus=self.bus, store=self.store, clock=SystemClock(), log=structlog.get_logger(), segment_records_max=10, linger_seconds=0,
+            bus=self.bus, store=self.store, clock=clock or SystemClock(), log=structlog.get_logger(), segment_records_max=10,
+            linger_seconds=linger_seconds,
         )  # fmt: skip
 
     def drain(self) -> None:
@@ -97,6 +98,28 @@ def setting(database: str, object_store: Any, request: pytest.FixtureRequest) ->
     run = "run_" + hashlib.sha256(request.node.name.encode()).hexdigest()[:12]
     yield Setting(database, store, run)
     close_thread_connections()
+
+
+def test_a_topic_on_which_more_comes_waits_for_a_full_object_but_not_for_ever(setting: Setting) -> None:
+    """A still topic is sealed after the linger, a moving one when its object is full, or after four times the linger."""
+    clock = ManualClock()
+    sealer = setting.sealer(clock=clock, linger_seconds=1.0)
+    sealer.step()  # the claim
+
+    def after(seconds: float, *, come: int, first: int) -> int:
+        if come:
+            setting.feed(first, come)
+        clock.advance(seconds)
+        while not sealer.step().rest_seconds:
+            pass
+        return len(setting.objects())
+
+    assert after(0.0, come=1, first=0) == 0
+    assert after(1.1, come=0, first=0) == 1, "it stood still for the linger"
+    assert [after(0.9, come=1, first=n) for n in (1, 2, 3, 4)] == [1, 1, 1, 1], "more kept coming"
+    assert after(1.6, come=1, first=5) == 2, "four lingers are enough"
+    assert after(0.1, come=10, first=6) == 3, "a full object waits for nothing"
+    assert sorted(len(document["records"]) for _, document, _ in setting.objects()) == [1, 5, 10]
 
 
 def test_every_record_is_in_one_object_and_objects_are_linked(setting: Setting) -> None:

@@ -29,7 +29,9 @@ MOVED = (
 )  # fmt: skip
 """Workers with the bus alternate with workers that publish to it by outbox; the ladder's steps stay behind."""
 ROUNDS_MAX = 3000
-SMALL = {"loop.batch_records_max": 25, "evidence.linger_seconds": 0.0}
+SMALL = {"loop.batch_records_max": 25, "evidence.linger_seconds": 0.0, "evidence.segment_records_max": 20,
+         "trim.log_age_seconds": 0.0}  # fmt: skip
+"""Records are trimmed as soon as everybody on both servers is past them."""
 
 
 class OtherServer:
@@ -153,6 +155,10 @@ def _each_schema_stands_once(two: TwoServers) -> None:
         assert {"decision_fabric", "decision_log_audit", "case_management", "label_store"} <= producers
         assert not {"context_store_flow_binding", "online_feature_plane", "action_layer", "case_trigger"} & producers
         assert there.execute("select count(*) from outbox.pending").fetchone() == (0,)
+        trimmed = {row[0] for row in here.execute("select distinct topic from bus.trimmed")}
+        assert {"traffic", "flows.bound", "decisions"} <= trimmed, (
+            "behind readers of both servers, by the archive's own role"
+        )
     with psycopg.connect(two.there, user="fp_ig", password="secret of fp_ig") as gate:
         assert gate.execute("select count(*) from df.decisions").fetchone() == (TRANSACTIONS,), "GET /v1/decisions"
         with pytest.raises(psycopg.errors.InsufficientPrivilege):

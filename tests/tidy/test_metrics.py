@@ -25,13 +25,18 @@ PICTURE: dict[str, Any] = {
         "verdict": "running ready",
         "packs": [{"pack": "p", "workers": [WORKER]}],
         "substrate": [{"service": "postgres", "status": "running ready"}],
+        "disk": {"free_bytes": 5, "total_bytes": 9, "guarded": False, "stored_bytes": {"log": 3}},
     },
     "beats": {
         "ingestion_gate": {
             "steps": 4, "records": 9, "faults": {"transient": 1}, "dead_letters": 0,
             "connector": counters(),
             "http_answers": {"429": 1}, "events_answered": {"admitted": 7},
-        }
+        },
+        "archive_writer": {
+            "steps": 4, "records": 9, "faults": {}, "dead_letters": 0, "connector": {},
+            "log": {"kept": 4, "trimmed": 2, "held_back": {"decisions": "case_trigger"}},
+        },
     },
     "flow": {"heads": {"traffic": 3}, "lags": [["w", "traffic", 1]], "rates": {}},
     "ledgers": {

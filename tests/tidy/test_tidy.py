@@ -25,7 +25,8 @@ BANNED_CALLS = {
     ),
     "DeadlineConnection.connect": (
         "postgres_runtime.postgres_threadlocal_connection",
-        {"postgres_runtime/connecting.py"},
+        # the second is the policy of the incident, which one drill puts back; who may choose it is held below
+        {"postgres_runtime/connecting.py", "postgres_runtime/connection_per_operation.py"},
     ),
     "connect_start": ("postgres_runtime.postgres_threadlocal_connection", {"postgres_runtime/diagnosis.py"}),
     "time.time": ("the injected Clock", {"clock.py"}),
@@ -72,6 +73,12 @@ def test_no_banned_call(path: Path) -> None:
             if (name == banned or name.endswith(f".{banned}")) and _relative(path) not in allowed:
                 found.append(f"{_relative(path)}:{line}: {banned}() - write {instead}")
     assert not found, "\n".join(found)
+
+
+def test_only_bootstrap_can_choose_the_policy_of_the_incident() -> None:
+    """A connection per operation is imported in one place, which the drill's settings guard."""
+    found = {_relative(path) for path in SOURCES if re.search(r"import.*connection_per_operation", path.read_text())}
+    assert found == {"bootstrap/incident.py"}
 
 
 @pytest.mark.parametrize("path", SOURCES, ids=_relative)

@@ -126,6 +126,7 @@ def test_without_a_code_the_connection_decides() -> None:
         ("connection failed: No route to host", "unreachable", Kind.TRANSIENT),
         ("SSL error: certificate verify failed", "certificate refused", Kind.FATAL),
         ("fe_sendauth: no password supplied", "28P01", Kind.CREDENTIAL),
+        ("connection failed: session is read-only", "25006", Kind.TRANSIENT),
         ("server closed the connection unexpectedly", "cannot connect", Kind.TRANSIENT),
     ],
 )  # fmt: skip

@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-from fraud_daemons.acceptance.drills import postgres, processes, sessions, substrate
+from fraud_daemons.acceptance.drills import churn, network, postgres, processes, sessions, substrate
 from fraud_daemons.acceptance.drills.drill import Drill
 from fraud_daemons.errors import CommandError, ExitCode
 
 DRILLS: dict[str, Drill] = {
-    drill.name: drill for family in (postgres, sessions, substrate, processes) for drill in family.DRILLS
+    drill.name: drill for family in (postgres, sessions, network, substrate, processes) for drill in family.DRILLS
 }
 
 
 def find_drill(name: str) -> Drill:
     """The drill of that name. Raises CommandError naming all."""
     if name not in DRILLS:
-        known = ", ".join(DRILLS)
+        known = ", ".join([*DRILLS, churn.NAME])
         raise CommandError(f"there is no drill {name!r}; known: {known}", exit_code=ExitCode.USAGE)
     return DRILLS[name]

@@ -14,6 +14,7 @@ from typing import Any
 
 from fraud_daemons.acceptance import streaming
 from fraud_daemons.acceptance.drills.drill import Drill
+from fraud_daemons.acceptance.drills.network import behind_proxy
 from fraud_daemons.acceptance.drills.stage import Check, Stage
 from fraud_daemons.acceptance.drills.witness import Witness
 from fraud_daemons.bootstrap import operator_database
@@ -41,16 +42,35 @@ BEGIN_SECONDS_MAX = 30.0
 NAMED_MAX = 12
 
 
-def stage_for(
-    profile: Profile, drill: Drill, *, seed: int, seconds: float | None, tell: Callable[[str], None]
-) -> Stage:
-    """A stage on a platform that may be drilled now. Raises ConfigurationError or CommandError saying why not."""
+def run_drill(
+    profile: Profile, drill: Drill, *, seed: int, seconds: float | None, rate: float, tell: Callable[[str], None]
+) -> dict[str, Any]:
+    """Run a drill on the running platform, or on one of its own where it needs one. Raises as `stage_for` does."""
+    if not drill.behind_proxy:
+        stage = stage_for(profile, drill, seed=seed, seconds=seconds, tell=tell)
+        return conduct(stage, drill, seed=seed, rate=rate)
+    refuse_unmarked(profile, drill.name)
+    with behind_proxy(profile, tell) as (own, proxy):
+        stage = stage_for(own, drill, seed=seed, seconds=seconds, tell=tell)
+        stage.proxy = proxy
+        return conduct(stage, drill, seed=seed, rate=rate, keep_in=profile)
+
+
+def refuse_unmarked(profile: Profile, name: str) -> None:
+    """Raises ConfigurationError for a profile that is not marked for drills."""
     if not profile.get("profile.drills"):
         problem = (
             f"profile.drills = false: profile {profile.name} is not marked for drills; a drill breaks things for real."
             " Where that is wanted: [profile] drills = true"
         )
-        raise ConfigurationError([problem], source=f"drill {drill.name}")
+        raise ConfigurationError([problem], source=f"drill {name}")
+
+
+def stage_for(
+    profile: Profile, drill: Drill, *, seed: int, seconds: float | None, tell: Callable[[str], None]
+) -> Stage:
+    """A stage on a platform that may be drilled now. Raises ConfigurationError or CommandError saying why not."""
+    refuse_unmarked(profile, drill.name)
     stage = Stage(
         profile=profile,
         deployment=deployment_of(profile),
@@ -69,8 +89,10 @@ def stage_for(
     return stage
 
 
-def conduct(stage: Stage, drill: Drill, *, seed: int, rate: float = RATE) -> dict[str, Any]:
-    """Run one drill; the document with its verdict, also written below the run directory."""
+def conduct(
+    stage: Stage, drill: Drill, *, seed: int, rate: float = RATE, keep_in: Profile | None = None
+) -> dict[str, Any]:
+    """Run one drill; the document with its verdict, also written below the run directory (of `keep_in`)."""
     began = iso(stage.clock.now())
     transactions = max(300, int(rate * (LEAD_SECONDS + stage.seconds + TAIL_SECONDS)))
     run = _new_run(stage, f"drill {drill.name}, seed {seed}")
@@ -106,7 +128,7 @@ def conduct(stage: Stage, drill: Drill, *, seed: int, rate: float = RATE) -> dic
         "figures": stage.figures,
         "verdict": "PASS" if all(check.good for check in checks) else "FAIL",
     }
-    _keep(stage.profile, document)
+    _keep(keep_in or stage.profile, document)
     return document
 
 
@@ -205,5 +227,5 @@ def _all_ready(stage: Stage) -> bool:
 
 def _keep(profile: Profile, document: dict[str, Any]) -> None:
     folder = profile.path("drills")
-    folder.mkdir(mode=0o700, exist_ok=True)
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     (folder / f"{document['platform_run_id']}-{document['drill']}.json").write_text(json.dumps(document, indent=1))

@@ -41,3 +41,5 @@ class Drill:
     """How long the fault lasts unless the caller says otherwise."""
     needs: Callable[[Stage], str | None] = nothing_more
     """What the machine or the profile lacks for it, None when it can run."""
+    behind_proxy: bool = False
+    """Whether it runs a platform of its own, with a proxy between workers and server."""

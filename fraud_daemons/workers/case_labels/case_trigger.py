@@ -64,6 +64,7 @@ WORKER = Worker(
     schema="case_trigger",
     dsn="CASE_TRIGGER_REPLAY_DSN",
     build=build,
+    gathers=True,
     consumes=("decisions", "action_outcomes"),
     publishes=("case_triggers",),
     equations=("alerts_equal_triggers", "triggers_equal_published"),

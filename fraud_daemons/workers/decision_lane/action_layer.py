@@ -376,6 +376,7 @@ WORKER = Worker(
     schema="al",
     dsn="AL_LEDGER_DSN",
     build=build,
+    gathers=True,
     consumes=("action_intents",),
     publishes=("action_outcomes",),
     equations=("intents_equal_outcomes", "outcomes_equal_published"),

@@ -81,7 +81,7 @@ class DecisionFabric:
             with self._beside(unit.connection) as at:
                 waiting = [Record(*row) for row in decisions.set_aside(at, limit=GAP_RECORDS_MAX)]
             candidates = list(self._whole(waiting, unit, posture))
-        elif allows_features(posture.mode):
+        elif allows_features(posture.mode) and records[0].topic == FEATURED:
             candidates = self._with_gaps(records, flows, unit, posture)
         else:
             candidates = [

@@ -178,6 +178,7 @@ WORKER = Worker(
     schema="dla",
     dsn="DLA_INDEX_DSN",
     build=build,
+    gathers=True,
     consumes=(DECISIONS, OUTCOMES),
     publishes=("audit_chains",),
     equations=("decided_equals_audit_chains", "audit_chains_equal_audit_objects"),

@@ -129,7 +129,7 @@ class DegradeLadder(PlainActivity):
             database.options, connect_timeout=ASK_SECONDS, statement_timeout=ASK_SECONDS, client_deadline=ASK_SECONDS
         )
         try:
-            with Database(database.source, options).scope() as connection:
+            with replace(database, options=options).scope() as connection:
                 return positions_of(connection, FOLLOWED[signal][0])
         except TransientFault:
             return None

@@ -7,7 +7,19 @@ the listing, stands here and is printed into docs/EQUATIONS.md.
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any, Final
+
+import orjson
+
+from fraud_daemons.evidence.archive_lines import ArchivedRecord
+
+MARK_KEY: Final = "mark-"
+"""How the key of a progress mark begins."""
+
+_BODY: Final = "convert_from(body, 'UTF8')::jsonb"
+_PLACE: Final = "topic || '|' || \"partition\" || '|' || \"position\" || '|' || event_id"
 
 
 @dataclass(frozen=True)
@@ -20,10 +32,81 @@ class Query:
 
 
 @dataclass(frozen=True)
+class Only:
+    """Of `topic` only records whose body has `field`, with one of `values` where any are given."""
+
+    topic: str
+    field: str
+    values: tuple[str, ...] = ()
+
+    @property
+    def sql(self) -> str:
+        has = f"->> '{self.field}' in ({_listed(self.values)})" if self.values else f"? '{self.field}'"
+        return f"(topic = '{self.topic}' and {_BODY} {has})"
+
+    def holds(self, topic: str, body: Mapping[str, Any]) -> bool:
+        return topic == self.topic and (body.get(self.field) in self.values if self.values else self.field in body)
+
+
+@dataclass(frozen=True)
+class Logged:
+    """A side read from the bus; what was trimmed of it is read from the archive's objects, as far as they still are what
+    was trimmed: `bus.trimmed` has the hash over the ids of each deleted range.
+
+    `topics` = () for every topic but `control`, where the request for the report itself flows; `only` = any of these,
+    `marks` = progress marks too. A side gives `field` of the body, or topic|partition|position|id with `places`, else the id.
+    """
+
+    what: str
+    topics: tuple[str, ...] = ()
+    only: tuple[Only, ...] = ()
+    marks: bool = True
+    places: bool = False
+    field: str = ""
+    dsn: str = "EVENT_BUS_DSN"
+
+    @property
+    def sql(self) -> str:
+        """What is on the bus."""
+        shape = f"{_BODY} ->> '{self.field}'" if self.field else _PLACE if self.places else "event_id"
+        unmarked = "" if self.marks else f" and record_key not like '{MARK_KEY}%%'"
+        chosen = f" and ({' or '.join(each.sql for each in self.only)})" if self.only else ""
+        return f"select {shape} from bus.log where {self._of_run}{unmarked}{chosen}"
+
+    @property
+    def trimmed_sql(self) -> str:
+        """The ranges that are not there any more."""
+        return (
+            'select topic, "partition", first_position, last_position, ids_sha256 from bus.trimmed'
+            f" where {self._of_run}"
+        )
+
+    def counts(self, topic: str, record: ArchivedRecord) -> bool:
+        """What the SQL says, of an archived record."""
+        if not self.marks and record.key.startswith(MARK_KEY):
+            return False
+        if not self.only:
+            return True
+        body = orjson.loads(record.body)
+        return any(each.holds(topic, body) for each in self.only)
+
+    def id_of(self, topic: str, partition: int, record: ArchivedRecord) -> str:
+        """What the SQL gives, of an archived record."""
+        if self.field:
+            return str(orjson.loads(record.body)[self.field])
+        return f"{topic}|{partition}|{record.position}|{record.event_id}" if self.places else record.event_id
+
+    @property
+    def _of_run(self) -> str:
+        chosen = f"topic in ({_listed(self.topics)})" if self.topics else "topic <> 'control'"
+        return f"platform_run_id = %(run)s and {chosen}"
+
+
+@dataclass(frozen=True)
 class Objects:
     """A side read from evidence objects below `<run>/<family>/`: field `field` of each of their records.
 
-    Progress marks are left out: they are admitted once and appended to every partition.
+    Admitted progress marks are left out: they are admitted once and appended to every partition. A refused one counts.
     """
 
     what: str
@@ -53,7 +136,7 @@ class Either:
     of: tuple[Query, ...]
 
 
-Side = Query | Objects | Archived | WorldSlice | Either
+Side = Query | Logged | Objects | Archived | WorldSlice | Either
 
 
 @dataclass(frozen=True)
@@ -78,11 +161,13 @@ class Line:
     subset: bool = False
 
 
-def log_ids(what: str, topic: str) -> Query:
-    """Event ids of a topic, as the bus holds them."""
-    return Query(
-        what, "EVENT_BUS_DSN", f"select event_id from bus.log where platform_run_id = %(run)s and topic = '{topic}'"
-    )
+def _listed(words: Sequence[str]) -> str:
+    return ", ".join(f"'{word}'" for word in words)
+
+
+def log_ids(what: str, topic: str) -> Logged:
+    """Event ids of a topic, as the bus holds them or held them."""
+    return Logged(what, (topic,))
 
 
 def letters(dsn: str, worker: str, topic: str) -> Query:

@@ -4,17 +4,24 @@ from __future__ import annotations
 
 from typing import Final
 
-from fraud_daemons.workers.obs_gov._equation_terms import ADMITTED, Letters, Line, Query, letters, log_ids
+from fraud_daemons.workers.obs_gov._equation_terms import (
+    ADMITTED,
+    Letters,
+    Line,
+    Logged,
+    Only,
+    Query,
+    letters,
+    log_ids,
+)
 
 LINES: Final[tuple[Line, ...]] = (
     Line(
         "alerts_equal_triggers",
-        Query(
+        Logged(
             "bus: decisions to REVIEW or BLOCK, and failed actions",
-            "EVENT_BUS_DSN",
-            "select event_id from bus.log where platform_run_id = %(run)s and ("
-            "(topic = 'decisions' and convert_from(body, 'UTF8')::jsonb ->> 'outcome' in ('REVIEW', 'BLOCK'))"
-            " or (topic = 'action_outcomes' and convert_from(body, 'UTF8')::jsonb ->> 'status' = 'FAILED'))",
+            ("decisions", "action_outcomes"),
+            only=(Only("decisions", "outcome", ("REVIEW", "BLOCK")), Only("action_outcomes", "status", ("FAILED",))),
         ),
         Query(
             "triggers: what they were raised for",
@@ -65,12 +72,7 @@ LINES: Final[tuple[Line, ...]] = (
             "LABEL_STORE_LOCATOR",
             "select label_id from label_store.assertions where platform_run_id = %(run)s",
         ),
-        Query(
-            "bus: ids of labels",
-            "EVENT_BUS_DSN",
-            "select event_id from bus.log where platform_run_id = %(run)s and topic = 'labels'"
-            " and convert_from(body, 'UTF8')::jsonb ? 'label_id'",
-        ),
+        Logged("bus: ids of labels", ("labels",), only=(Only("labels", "label_id"),)),
     ),
     Line(
         "dispositions_equal_human_labels",

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Final
 
-from fraud_daemons.workers.obs_gov._equation_terms import ADMITTED, Line, Objects, Query, WorldSlice
+from fraud_daemons.domain.envelope import OUTPUTS, TRUTH
+from fraud_daemons.workers.obs_gov._equation_terms import ADMITTED, Line, Logged, Objects, Query, WorldSlice
 
-_EVENT_TOPICS = "('traffic', 'arrival_events', 'arrival_entities', 'flow_anchors', 'truth')"
 _JOURNAL = "select unnest(event_ids) from wsp.journal where platform_run_id = %(run)s"
 
 LINES: Final[tuple[Line, ...]] = (
@@ -37,12 +37,7 @@ LINES: Final[tuple[Line, ...]] = (
     Line(
         "admitted_equals_published",
         Query("gate: admitted event ids", "IG_ADMISSION_DSN", f"{ADMITTED} and event_type <> 'progress_mark'"),
-        Query(
-            "bus: event ids of the ingress topics",
-            "EVENT_BUS_DSN",
-            "select event_id from bus.log where platform_run_id = %(run)s"
-            f" and topic in {_EVENT_TOPICS} and record_key not like 'mark-%%'",
-        ),
+        Logged("bus: event ids of the ingress topics", (*OUTPUTS, TRUTH), marks=False),
     ),
     Line(
         "admitted_equals_receipts",

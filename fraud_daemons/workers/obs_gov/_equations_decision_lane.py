@@ -9,6 +9,7 @@ from fraud_daemons.workers.obs_gov._equation_terms import (
     Either,
     Letters,
     Line,
+    Logged,
     Objects,
     Query,
     letters,
@@ -49,12 +50,7 @@ LINES: Final[tuple[Line, ...]] = (
     ),
     Line(
         "deciding_policies_equal_published",
-        Query(
-            "bus: digests on policies",
-            "EVENT_BUS_DSN",
-            "select convert_from(body, 'UTF8')::jsonb ->> 'digest' from bus.log where platform_run_id = %(run)s"
-            " and topic = 'policies'",
-        ),
+        Logged("bus: digests on policies", ("policies",), field="digest"),
         Query(
             "decisions: digests of the policies that decided in the run",
             "DF_REPLAY_DSN",

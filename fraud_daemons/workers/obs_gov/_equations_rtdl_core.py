@@ -4,7 +4,16 @@ from __future__ import annotations
 
 from typing import Final
 
-from fraud_daemons.workers.obs_gov._equation_terms import ADMITTED, Archived, Letters, Line, Query, letters, log_ids
+from fraud_daemons.workers.obs_gov._equation_terms import (
+    ADMITTED,
+    Archived,
+    Letters,
+    Line,
+    Logged,
+    Query,
+    letters,
+    log_ids,
+)
 
 LINES: Final[tuple[Line, ...]] = (
     Line(
@@ -95,12 +104,7 @@ LINES: Final[tuple[Line, ...]] = (
     ),
     Line(
         "published_equals_archived",
-        Query(
-            "bus: topic, place and id of every record, requests on control apart",
-            "EVENT_BUS_DSN",
-            "select topic || '|' || \"partition\" || '|' || \"position\" || '|' || event_id from bus.log"
-            " where platform_run_id = %(run)s and topic <> 'control'",
-        ),
+        Logged("bus: topic, place and id of every record, requests on control apart", places=True),
         Archived("object store: topic, place and id of every line of the archive objects, requests on control apart"),
     ),
 )

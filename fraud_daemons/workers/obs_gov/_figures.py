@@ -92,7 +92,7 @@ class Figures:
     def elapsed_seconds(self) -> float | None:
         """From the first stream's start to the run's last record on the bus."""
         started = self._moment("WSP_CHECKPOINT_DSN", f"select min(started_at) from wsp.streams {_OF_RUN}")
-        ended = self._moment(EVENT_BUS_DSN, f"select max(appended_at) from bus.log {_OF_RUN}")
+        ended = self._moment(EVENT_BUS_DSN, _LAST_RECORD)
         return None if started is None or ended is None else round((ended - started).total_seconds(), 3)
 
     def stages(self) -> dict[str, int]:
@@ -140,3 +140,8 @@ class Figures:
 
 
 _LETTERS = f"select count(*)::int from dead_letters.letters {_OF_RUN} and state <> 'REDRIVEN'"
+
+_LAST_RECORD = (
+    f"select max(at) from (select max(appended_at) from bus.log {_OF_RUN}"
+    f" union all select max(newest_at) from bus.trimmed {_OF_RUN}) as known(at)"
+)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Generator, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,16 +20,22 @@ from fraud_daemons.workers.obs_gov._equation_terms import (
     Either,
     Letters,
     Line,
+    Logged,
     Objects,
     Query,
     Side,
     WorldSlice,
 )
+from fraud_daemons.workers.obs_gov._trimmed import ARCHIVE, Range, trimmed_ids
 from fraud_daemons.worlds.sealed import open_world
 
 EXAMPLES_MAX = 5
-ARCHIVE, CONTROL = "archive", "control"
+CONTROL = "control"
 WORLD_ROWS_AT_ONCE = 5000
+
+
+def _is_admitted_mark(record: Mapping[str, Any]) -> bool:
+    return record.get("event_type") == PROGRESS_MARK and "quarantine_id" not in record
 
 
 @dataclass(frozen=True)
@@ -52,6 +58,8 @@ class Readers:
         match side:
             case Query():
                 yield [row[0] for row in self.rows(side.dsn, side.sql, run)]
+            case Logged():
+                yield from self._of_log(side, run)
             case Objects():
                 yield from self._of_objects(side, run)
             case Archived():
@@ -77,12 +85,21 @@ class Readers:
         with self.database_of(dsn).scope() as connection:
             return connection.execute(sql.encode(), {"run": run}).fetchall()
 
+    def _of_log(self, side: Logged, run: str) -> Iterator[list[str]]:
+        """What is there and what was trimmed, in one statement: a record that is trimmed meanwhile is in one of the two."""
+        nothing = ", null" * len(Range._fields)
+        rows = self.rows(
+            side.dsn, f"select l.*{nothing} from ({side.sql}) as l union all select null, t.* from ({side.trimmed_sql}) as t", run
+        )  # fmt: skip
+        yield [row[0] for row in rows if row[0] is not None]
+        yield from trimmed_ids(self.store, run, [Range(*row[1:]) for row in rows if row[0] is None], side)
+
     def _of_objects(self, side: Objects, run: str) -> Iterator[list[str]]:
         for found in self.store.list(f"{run}/{side.family}/"):
             try:
                 document = orjson.loads(self.store.get(found.key))
                 records = document.get("records", [document])
-                yield [record[side.field] for record in records if record.get("event_type") != PROGRESS_MARK]
+                yield [record[side.field] for record in records if not _is_admitted_mark(record)]
             except (ValueError, LookupError, AttributeError):  # nothing of ours: named as surplus, and stops no report
                 yield [f"not evidence: {found.key}"]
 

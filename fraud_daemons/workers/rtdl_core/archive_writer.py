@@ -5,6 +5,8 @@ put, then the row is complete (`runtime.sealing`). So the ledger is never behind
 the same bytes. There is no cursor beside the ledger that could be lost or be ahead of it: both move in one transaction.
 
 An object belongs to the run of its records; records that name no run lie below `unpinned/`.
+
+What is archived and passed by everybody it trims from the bus by the profile's `trim` settings (`_trimming`).
 """
 
 from __future__ import annotations
@@ -19,6 +21,7 @@ from fraud_daemons.postgres_runtime.connector import Connection
 from fraud_daemons.runtime.activity import Activity
 from fraud_daemons.runtime.sealing import Form, rendered
 from fraud_daemons.runtime.worker import Worker, WorkerContext
+from fraud_daemons.workers.rtdl_core._trimming import Trimmer
 
 FAMILY: Final = "archive"
 
@@ -41,13 +44,12 @@ def _encode(_facts: Mapping[str, Any], values: Sequence[Any]) -> bytes:
 
 
 def build(context: WorkerContext) -> list[Activity]:
-    """One sealer of every topic."""
+    """One sealer of every topic, and the trimming of what it has put."""
     entries = rendered(context.bus, _lines, same_server=context.same_server)
-    return [
-        context.sealer(
-            entries, family=FAMILY, topics=WORKER.consumes, name=FAMILY, form=Form(_encode, extension=EXTENSION)
-        )
-    ]
+    sealer = context.sealer(
+        entries, family=FAMILY, topics=WORKER.consumes, name=FAMILY, form=Form(_encode, extension=EXTENSION)
+    )
+    return [sealer, Trimmer(context)]
 
 
 WORKER = Worker(

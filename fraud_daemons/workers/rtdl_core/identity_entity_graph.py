@@ -105,5 +105,6 @@ WORKER = Worker(
     dsn="IEG_PROJECTION_DSN",
     consumes=("flows.bound",),
     build=build,
+    gathers=True,
     equations=("bound_equals_graph_applied",),
 )
