@@ -13,7 +13,7 @@ from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
-from fraud_daemons.bootstrap import incident
+from fraud_daemons.bootstrap import drill_orders, incident
 from fraud_daemons.bootstrap.databases import database_for, same_server, servers
 from fraud_daemons.bootstrap.stores import evidence_store
 from fraud_daemons.bus.postgres_log import PostgresBus
@@ -86,6 +86,7 @@ def run_worker(
     )
     stop = StopRequest()
     stop.listen()
+    drill_orders.listen(profile, name)
     beat = _heartbeat(profile, pack.name, name, clock)
     lock = WorkerLock(profile.path("locks", f"{name}.lock"))
     if not _wait_for_lock(lock, beat, stop, log, tell=tell):

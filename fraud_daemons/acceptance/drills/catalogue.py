@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from fraud_daemons.acceptance.drills import churn, network, postgres, processes, sessions, substrate
+from fraud_daemons.acceptance.drills import churn, misbehaviour, network, postgres, processes, sessions, substrate
 from fraud_daemons.acceptance.drills.drill import Drill
 from fraud_daemons.errors import CommandError, ExitCode
 
 DRILLS: dict[str, Drill] = {
-    drill.name: drill for family in (postgres, sessions, network, substrate, processes) for drill in family.DRILLS
+    drill.name: drill
+    for family in (postgres, sessions, network, substrate, processes, misbehaviour)
+    for drill in family.DRILLS
 }
 
 

@@ -95,11 +95,11 @@ def conduct(
     """Run one drill; the document with its verdict, also written below the run directory (of `keep_in`)."""
     began = iso(stage.clock.now())
     transactions = max(300, int(rate * (LEAD_SECONDS + stage.seconds + TAIL_SECONDS)))
-    run = _new_run(stage, f"drill {drill.name}, seed {seed}")
+    run = new_run(stage, f"drill {drill.name}, seed {seed}")
     with Witness(stage.profile) as witness:
         stream_id = streaming.request_stream(
             stage.profile,
-            world=_world(stage.profile, transactions),
+            world=world_of(stage.profile, transactions),
             platform_run_id=run,
             max_events_per_output=transactions,
             rate=rate,
@@ -128,7 +128,7 @@ def conduct(
         "figures": stage.figures,
         "verdict": "PASS" if all(check.good for check in checks) else "FAIL",
     }
-    _keep(keep_in or stage.profile, document)
+    keep(keep_in or stage.profile, document)
     return document
 
 
@@ -137,7 +137,7 @@ def _break_and_mend(stage: Stage, drill: Drill, stream_id: str) -> dict[str, Any
     try:
         drill.act(stage)
         mended = stage.clock.monotonic()
-        stage.wait_for(lambda: _all_ready(stage), seconds=READY_SECONDS_MAX, what="every worker ready again by itself")
+        stage.wait_for(lambda: all_ready(stage), seconds=READY_SECONDS_MAX, what="every worker ready again by itself")
         stage.figures["ready_again_seconds"] = round(stage.clock.monotonic() - mended, 2)
         return streaming.follow(stage.profile, stream_id, timeout_seconds=CATCH_UP_SECONDS_MAX, tell=stage.tell)
     except (CommandError, TransientFault) as error:
@@ -190,7 +190,7 @@ def _short(observed: Any) -> str:
     return text if len(text) <= 120 else text[:117] + "..."
 
 
-def _new_run(stage: Stage, note: str) -> str:
+def new_run(stage: Stage, note: str) -> str:
     """A run of its own; run ids have a resolution of a second."""
     for _ in range(RUN_TRIES_MAX):
         try:
@@ -200,7 +200,8 @@ def _new_run(stage: Stage, note: str) -> str:
     return streaming.new_run(stage.profile, note=note, clock=stage.clock).platform_run_id
 
 
-def _world(profile: Profile, transactions: int) -> str:
+def world_of(profile: Profile, transactions: int) -> str:
+    """The sealed world a slice of so many transactions is taken from; made when it is not there."""
     size = -(-transactions // WORLD_STEP) * WORLD_STEP
     world = make_world(
         profile.path("worlds"), name=f"drills_{size}", transactions=size, seed=WORLD_SEED,
@@ -218,14 +219,17 @@ def _rows_sent(stage: Stage, stream_id: str) -> int:
     return (stream.next_index or 0) - (stream.first_index or 0) if stream else 0
 
 
-def _all_ready(stage: Stage) -> bool:
+def all_ready(stage: Stage) -> bool:
+    """Whether every pack is running ready; False while nobody answers."""
     try:
         return lifecycle.status(stage.deployment, clock=stage.clock).verdict == READY
     except (SupervisorAbsent, SupervisorSilent):
         return False
 
 
-def _keep(profile: Profile, document: dict[str, Any]) -> None:
+def keep(profile: Profile, document: dict[str, Any]) -> None:
+    """Write a result below the run directory."""
     folder = profile.path("drills")
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-    (folder / f"{document['platform_run_id']}-{document['drill']}.json").write_text(json.dumps(document, indent=1))
+    began = "".join(c for c in document["at"] if c.isalnum())
+    (folder / f"{document['drill']}-{began}.json").write_text(json.dumps(document, indent=1))

@@ -40,14 +40,18 @@ def behind_proxy(profile: Profile, tell: Callable[[str], None]) -> Iterator[tupl
 def _struck(stage: Stage, figure: str, strike: Callable[[WireProxy], None]) -> None:
     """Strike again and again for the drill's length; the proxy's own figure says how often it took place."""
     proxy = _proxy_of(stage)
-    before, ends = proxy.figures[figure], stage.clock.monotonic() + stage.seconds
+    before, ends, strikes = proxy.figures[figure], stage.clock.monotonic() + stage.seconds, 0
     try:
         while stage.clock.monotonic() < ends:
             strike(proxy)
+            strikes += 1
             stage.rest(stage.dice.uniform(*BETWEEN_STRIKES_SECONDS))
     finally:
         proxy.pass_on()
-    stage.fired[figure] += proxy.figures[figure] - before
+    happened = proxy.figures[figure] - before
+    stage.fired[figure] += happened
+    # closing every link at once is one fault, however many links there were
+    stage.faults += strikes if figure in ("cut", "reset") else happened
 
 
 def _lasting(stage: Stage, figure: str, begin: Callable[[WireProxy], None]) -> None:
@@ -56,6 +60,7 @@ def _lasting(stage: Stage, figure: str, begin: Callable[[WireProxy], None]) -> N
     before = proxy.figures[figure]
     try:
         begin(proxy)
+        stage.faults += 1
         stage.rest()
     finally:
         proxy.pass_on()

@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import os
 import signal
-import subprocess
-import sys
 from datetime import datetime
 from typing import Any
 
@@ -16,7 +13,6 @@ from fraud_daemons.supervision.audit import FILE_NAME
 from fraud_daemons.supervision.client import SupervisorClient
 
 BETWEEN_KILLS_SECONDS = (0.3, 0.9)
-UP_SECONDS_MAX = 120
 
 
 def _worker_kill(stage: Stage) -> None:
@@ -81,10 +77,7 @@ def _supervisor_kill(stage: Stage) -> None:
     stage.await_gone(pid)
     stage.fired["supervisor_gone"] += 1
     stage.rest(stage.dice.uniform(0.0, 1.0))
-    command = [sys.executable, "-m", "fraud_daemons.cli.main", "up", "--profile", stage.profile.name,
-               "--root", str(stage.profile.root), "--json"]  # fmt: skip
-    done = subprocess.run(command, env=os.environ.copy(), capture_output=True, timeout=UP_SECONDS_MAX, check=False)
-    stage.fired["up_again"] += done.returncode == 0
+    stage.fired["up_again"] += stage.command("up") == 0
 
 
 def _supervisor_freeze(stage: Stage) -> None:

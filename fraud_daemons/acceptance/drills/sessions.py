@@ -34,6 +34,7 @@ def _slots_exhausted(stage: Stage) -> None:
                 _take_what_is_free(stage, held)
                 if not _terminate(owner, _THEIRS):
                     break
+            stage.faults += 1
             stage.fired["workers_without_session"] += len(stage.workers())
             stage.rest()
     finally:
@@ -67,6 +68,7 @@ def _password_rotated(stage: Stage) -> None:
     with stage.owner_statements() as owner:
         _set_password(owner, role, password)
         try:
+            stage.faults += 1
             stage.fired["sessions_ended"] += _terminate(owner, f"usename = '{role}'")
             stage.rest()
             stage.fired["refused_28p01"] += stage.server_log_states()["28P01"] - refused_before
@@ -87,6 +89,7 @@ def _read_only(stage: Stage) -> None:
     before = stage.server_log_states()["25006"]
     with stage.owner_statements() as owner:
         try:
+            stage.faults += 1
             owner.execute("alter system set default_transaction_read_only = on")
             owner.execute("select pg_reload_conf()")
             stage.rest()
@@ -104,6 +107,7 @@ def _lock_held(stage: Stage) -> None:
         owner.execute("set local lock_timeout = '20s'")
         owner.execute("set local default_transaction_read_only = off")
         owner.execute(sql.SQL("lock table {} in access exclusive mode").format(sql.Identifier(*table)))
+        stage.faults += 1
         ends = stage.clock.monotonic() + stage.seconds
         while stage.clock.monotonic() < ends:
             row = owner.execute("select count(*) from pg_locks where not granted").fetchone()
@@ -147,6 +151,7 @@ def _catch_in_transaction(stage: Stage, owner: Connection) -> tuple[str, int] | 
     stage.rest(0.1)
     again = owner.execute("select state from pg_stat_activity where pid = %s", (session,)).fetchone()
     if again and again[0] == "idle in transaction":
+        stage.faults += 1
         stage.fired["frozen_in_transaction"] += 1
         return worker, int(pid)
     stage.signal(int(pid), signal.SIGCONT)

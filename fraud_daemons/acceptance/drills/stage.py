@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 import random
 import signal
+import subprocess
+import sys
 import threading
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -25,6 +27,7 @@ from fraud_daemons.supervision.deployment import Deployment
 
 LOOK_EVERY_SECONDS = 0.05
 GONE_SECONDS_MAX = 30.0
+COMMAND_SECONDS_MAX = 180
 
 
 @dataclass(frozen=True)
@@ -49,6 +52,8 @@ class Stage:
     tell: Callable[[str], None]
     fired: Counter[str] = field(default_factory=Counter)
     """What happened, by name: the proofs."""
+    faults: int = 0
+    """How many single faults were caused: a kill, a freeze, an outage, a strike of the proxy."""
     figures: dict[str, Any] = field(default_factory=dict)
     checks: list[Check] = field(default_factory=list)
     """What the act itself found out."""
@@ -95,6 +100,7 @@ class Stage:
         """Send a signal and count it."""
         os.kill(pid, number)
         self.fired[f"{number.name.lower()}_sent"] += 1
+        self.faults += number in (signal.SIGKILL, signal.SIGQUIT)
 
     def await_gone(self, pid: int) -> None:
         """Wait until a process has left."""
@@ -108,6 +114,7 @@ class Stage:
                 self.signal(pid, signal.SIGSTOP)
             self.rest(LOOK_EVERY_SECONDS)
             self.fired["seen_stopped"] += sum(state_of(pid) == "T" for pid in pids)
+            self.faults += 1
             yield
         finally:
             for pid in pids:
@@ -118,11 +125,21 @@ class Stage:
 
     def stop(self, *names: str) -> None:
         """An operator's stop of services or workers."""
+        self.faults += 1
         lifecycle.stop(self.deployment, names, operator=self.operator)
 
     def start(self, *names: str) -> None:
         """An operator's start."""
         lifecycle.start(self.deployment, names, operator=self.operator)
+
+    def command(self, *words: str) -> int:
+        """`platform WORDS…` as an operator gives it; its exit code."""
+        where = ["--profile", self.profile.name, "--root", str(self.profile.root), "--json"]
+        command = [sys.executable, "-m", "fraud_daemons.cli.main", *words, *where]
+        done = subprocess.run(
+            command, env=os.environ.copy(), capture_output=True, timeout=COMMAND_SECONDS_MAX, check=False
+        )
+        return done.returncode
 
     # --- the database
     def owner(self) -> AbstractContextManager[Connection]:

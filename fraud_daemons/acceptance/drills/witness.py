@@ -21,7 +21,7 @@ from fraud_daemons.supervision.audit import FILE_NAME
 from fraud_daemons.supervision.deployment import RUN_DIR_VARIABLE
 
 LOOK_EVERY_SECONDS = 0.2
-_BY_ITSELF = ("signal", "exit_code", "configuration")
+_BY_ITSELF = ("signal", "exit_code", "configuration", "watchdog")
 """Causes of an exit that nobody asked for."""
 
 
