@@ -36,6 +36,7 @@ _KEPT = (
     "SSL_CERT_FILE",
     "NO_PROXY",
 )
+_KEPT_FOR_DRILLS = ("LD_PRELOAD", "DONT_FAKE_MONOTONIC")  # a clock that a drill may step
 _KEPT_PREFIXES = ("LC_", "PLATFORM_", "WSP_", "AWS_", "COVERAGE_")
 
 
@@ -53,10 +54,14 @@ def render(deployment: Deployment) -> str:
 
 def child_environment(deployment: Deployment, environment: Mapping[str, str]) -> dict[str, str]:
     """What supervisord and its children get of our environment, and the mark by which survivors are found."""
+    drills = deployment.profile.get("profile.drills")
     kept = {
         name: value
         for name, value in environment.items()
-        if name in _KEPT or name in NAMES or name.startswith(_KEPT_PREFIXES)
+        if name in _KEPT
+        or name in NAMES
+        or name.startswith(_KEPT_PREFIXES)
+        or (drills and (name in _KEPT_FOR_DRILLS or name.startswith("FAKETIME")))
     }
     return {**kept, RUN_DIR_VARIABLE: str(deployment.run_dir), "PYTHONUNBUFFERED": "1"}
 

@@ -17,7 +17,7 @@ from typing import Any, Final
 from fraud_daemons.acceptance import streaming
 from fraud_daemons.acceptance.drills import conductor
 from fraud_daemons.acceptance.drills.catalogue import DRILLS
-from fraud_daemons.acceptance.drills.network import behind_proxy
+from fraud_daemons.acceptance.drills.grounds import behind_proxy
 from fraud_daemons.acceptance.drills.samples import Sampler, flatness, summary
 from fraud_daemons.acceptance.drills.stage import Check, Stage
 from fraud_daemons.acceptance.drills.witness import Witness
@@ -261,7 +261,7 @@ def run_campaign(profile: Profile, plan: Plan, *, network: bool, tell: Callable[
     conductor.refuse_unmarked(profile, "campaign")
     with ground_of(profile, network=network, tell=tell) as (own, proxy):
         stage = conductor.stage_for(own, DRILLS[next(iter(deck))], seed=plan.seed, seconds=None, tell=tell)
-        stage.proxy = proxy
+        stage.tool = proxy
         if own.get("decision.posture_pin") != "NORMAL":
             stage.command("posture", "pin", "NORMAL", "--reason", "a campaign compares runs")
         document = Campaign(stage, plan, deck).run()

@@ -2,13 +2,22 @@
 
 from __future__ import annotations
 
-from fraud_daemons.acceptance.drills import churn, misbehaviour, network, postgres, processes, sessions, substrate
+from fraud_daemons.acceptance.drills import (
+    churn,
+    machine,
+    misbehaviour,
+    network,
+    postgres,
+    processes,
+    sessions,
+    substrate,
+)
 from fraud_daemons.acceptance.drills.drill import Drill
 from fraud_daemons.errors import CommandError, ExitCode
 
 DRILLS: dict[str, Drill] = {
     drill.name: drill
-    for family in (postgres, sessions, network, substrate, processes, misbehaviour)
+    for family in (postgres, sessions, network, substrate, processes, misbehaviour, machine)
     for drill in family.DRILLS
 }
 

@@ -14,7 +14,6 @@ from typing import Any
 
 from fraud_daemons.acceptance import streaming
 from fraud_daemons.acceptance.drills.drill import Drill
-from fraud_daemons.acceptance.drills.network import behind_proxy
 from fraud_daemons.acceptance.drills.stage import Check, Stage
 from fraud_daemons.acceptance.drills.witness import Witness
 from fraud_daemons.bootstrap import operator_database
@@ -46,13 +45,14 @@ def run_drill(
     profile: Profile, drill: Drill, *, seed: int, seconds: float | None, rate: float, tell: Callable[[str], None]
 ) -> dict[str, Any]:
     """Run a drill on the running platform, or on one of its own where it needs one. Raises as `stage_for` does."""
-    if not drill.behind_proxy:
+    refuse_unmarked(profile, drill.name)
+    refuse_lacking(profile, drill)
+    if drill.ground is None:
         stage = stage_for(profile, drill, seed=seed, seconds=seconds, tell=tell)
         return conduct(stage, drill, seed=seed, rate=rate)
-    refuse_unmarked(profile, drill.name)
-    with behind_proxy(profile, tell) as (own, proxy):
+    with drill.ground(profile, tell) as (own, tool):
         stage = stage_for(own, drill, seed=seed, seconds=seconds, tell=tell)
-        stage.proxy = proxy
+        stage.tool = tool
         return conduct(stage, drill, seed=seed, rate=rate, keep_in=profile)
 
 
@@ -64,6 +64,12 @@ def refuse_unmarked(profile: Profile, name: str) -> None:
             " Where that is wanted: [profile] drills = true"
         )
         raise ConfigurationError([problem], source=f"drill {name}")
+
+
+def refuse_lacking(profile: Profile, drill: Drill) -> None:
+    """Raises CommandError for what the machine or the profile lacks."""
+    if lacking := drill.needs(profile):
+        raise CommandError(f"drill {drill.name} cannot run here: it needs {lacking}", exit_code=ExitCode.UNKNOWN)
 
 
 def stage_for(
@@ -79,8 +85,7 @@ def stage_for(
         clock=SystemClock(),
         tell=tell,
     )
-    if lacking := drill.needs(stage):
-        raise CommandError(f"drill {drill.name} cannot run here: it needs {lacking}", exit_code=ExitCode.UNKNOWN)
+    refuse_lacking(profile, drill)
     picture = stage.picture()  # says at once when the platform is down
     if picture.verdict != READY:
         raise CommandError(

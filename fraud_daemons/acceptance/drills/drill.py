@@ -3,28 +3,36 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
+
+from fraud_daemons.config.profiles import Profile
 
 if TYPE_CHECKING:
     from fraud_daemons.acceptance.drills.stage import Stage
 
 
-def nothing_more(_: Stage) -> str | None:
+Tell = Callable[[str], None]
+Ground = Callable[[Profile, Tell], AbstractContextManager[tuple[Profile, Any]]]
+"""Makes a platform of a drill's own: its profile, and the tool with which the drill breaks things."""
+
+
+def nothing_more(_: Profile) -> str | None:
     """A drill that any marked platform can run."""
     return None
 
 
-def own_postgres(stage: Stage) -> str | None:
+def own_postgres(profile: Profile) -> str | None:
     """Who breaks the server must own it: an external one is somebody else's."""
-    if stage.profile.embedded_postgres:
+    if profile.embedded_postgres:
         return None
     return "an embedded PostgreSQL (this profile names an external one, which a drill leaves alone)"
 
 
-def own_store(stage: Stage) -> str | None:
+def own_store(profile: Profile) -> str | None:
     """As `own_postgres`, for the object store."""
-    if stage.profile.embedded_objectstore:
+    if profile.embedded_objectstore:
         return None
     return "an embedded object store (this profile names an external one, which a drill leaves alone)"
 
@@ -39,7 +47,7 @@ class Drill:
     proofs: tuple[str, ...]
     seconds: float = 5.0
     """How long the fault lasts unless the caller says otherwise."""
-    needs: Callable[[Stage], str | None] = nothing_more
+    needs: Callable[[Profile], str | None] = nothing_more
     """What the machine or the profile lacks for it, None when it can run."""
-    behind_proxy: bool = False
-    """Whether it runs a platform of its own, with a proxy between workers and server."""
+    ground: Ground | None = None
+    """A platform of the drill's own, where it needs one; None = the running platform."""

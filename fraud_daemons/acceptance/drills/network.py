@@ -5,36 +5,18 @@ Each runs a platform of its own behind a TCP proxy; the drill's own looks at the
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 
 from fraud_daemons.acceptance.drills.drill import Drill
-from fraud_daemons.acceptance.drills.own_instance import own_instance
+from fraud_daemons.acceptance.drills.grounds import behind_proxy
 from fraud_daemons.acceptance.drills.stage import Stage
 from fraud_daemons.acceptance.wire_proxy import Strike, WireProxy
-from fraud_daemons.config.embedded import DATABASE_NAME
-from fraud_daemons.config.profiles import Profile
 from fraud_daemons.errors import CommandError
 
 BETWEEN_STRIKES_SECONDS = (0.2, 0.6)
 STRIKES_AT_ONCE = 2
 SLOW_DELAY_SECONDS = 0.05
 SLOW_BYTES_PER_SECOND = 400_000.0
-
-
-@contextmanager
-def behind_proxy(profile: Profile, tell: Callable[[str], None]) -> Iterator[tuple[Profile, WireProxy]]:
-    """A platform of the drill's own that is ready, its workers behind a proxy; the profile leads past it."""
-    with own_instance(profile, settings={}) as instance:
-        port = instance.server.tcp_port
-        with WireProxy(("127.0.0.1", port)) as proxy:
-            direct = instance.server.dsn(DATABASE_NAME)
-            instance.environment["PLATFORM_DSN"] = direct.replace(f"port='{port}'", f"port='{proxy.port}'")
-            tell("a platform of the drill's own, behind a proxy: up")
-            instance.must("up", "--timeout", "180")
-            yield instance.profile, proxy
-            proxy.pass_on()
-            instance.call("down")
 
 
 def _struck(stage: Stage, figure: str, strike: Callable[[WireProxy], None]) -> None:
@@ -68,9 +50,9 @@ def _lasting(stage: Stage, figure: str, begin: Callable[[WireProxy], None]) -> N
 
 
 def _proxy_of(stage: Stage) -> WireProxy:
-    if stage.proxy is None:
+    if not isinstance(stage.tool, WireProxy):
         raise CommandError("drill: this drill needs a proxy between workers and server")
-    return stage.proxy
+    return stage.tool
 
 
 def _cut(stage: Stage) -> None:
@@ -109,15 +91,15 @@ def _commit_answer_lost(stage: Stage) -> None:
 
 
 DRILLS = (
-    Drill("network-cut", "every connection to the database is closed, again and again", _cut, ("cut",), behind_proxy=True),
-    Drill("network-reset", "every connection to the database is reset, again and again", _reset, ("reset",), behind_proxy=True),
-    Drill("network-refuse", "every connection is reset and none is taken for a while", _refuse, ("reset",), behind_proxy=True),
+    Drill("network-cut", "every connection to the database is closed, again and again", _cut, ("cut",), ground=behind_proxy),
+    Drill("network-reset", "every connection to the database is reset, again and again", _reset, ("reset",), ground=behind_proxy),
+    Drill("network-refuse", "every connection is reset and none is taken for a while", _refuse, ("reset",), ground=behind_proxy),
     Drill("network-stall", "nothing passes in either direction, nothing is closed", _stall, ("held_back",), seconds=12.0,
-          behind_proxy=True),
-    Drill("network-slow", "every piece of data is 50 ms late and bandwidth is small", _slow, ("slowed",), behind_proxy=True),
+          ground=behind_proxy),
+    Drill("network-slow", "every piece of data is 50 ms late and bandwidth is small", _slow, ("slowed",), ground=behind_proxy),
     Drill("network-reset-in-answer", "a reset in the middle of a statement's answer", _statement_reset, ("statements_reset",),
-          behind_proxy=True),
-    Drill("network-commit-lost", "a reset before COMMIT arrives", _commit_lost, ("commits_lost",), behind_proxy=True),
+          ground=behind_proxy),
+    Drill("network-commit-lost", "a reset before COMMIT arrives", _commit_lost, ("commits_lost",), ground=behind_proxy),
     Drill("network-commit-answer-lost", "a reset exactly between COMMIT and its answer", _commit_answer_lost,
-          ("commit_answers_lost",), behind_proxy=True),
+          ("commit_answers_lost",), ground=behind_proxy),
 )  # fmt: skip

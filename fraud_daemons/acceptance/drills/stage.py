@@ -15,7 +15,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from fraud_daemons.acceptance.wire_proxy import WireProxy
 from fraud_daemons.bootstrap import owner_database
 from fraud_daemons.clock import Clock
 from fraud_daemons.config.profiles import Profile
@@ -57,8 +56,8 @@ class Stage:
     figures: dict[str, Any] = field(default_factory=dict)
     checks: list[Check] = field(default_factory=list)
     """What the act itself found out."""
-    proxy: WireProxy | None = None
-    """Between workers and server, where the drill runs a platform of its own."""
+    tool: Any = None
+    """With which it breaks things, where it runs a platform of its own (`grounds`)."""
     victims: set[str] = field(default_factory=set)
     """Workers that the drill ends itself; nobody else may die."""
 
