@@ -9,7 +9,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 WORKERS ?= 2
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run accept test check bench up down status report lock format test-datastore test-faults soak clean
+.PHONY: help setup run accept test check bench drills faults up down status report lock format test-datastore test-faults soak clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  %-16s %s\n", $$1, $$2}'
@@ -61,6 +61,19 @@ test-datastore: setup ## the regression names of the datastore incident
 
 test-faults: setup ## the slow fault suites
 	@$(BIN)/pytest -v -m "slow" -n 0
+
+drills: setup ## every drill at its own length, as tests (slow)
+	@$(BIN)/pytest -v -n 0 -m slow tests/system/test_drills.py
+
+FAULTS ?= 250
+SEED ?= 20260210
+MINUTES ?= 60
+faults: setup ## a campaign of FAULTS faults on the platform, and as many on one behind a proxy; digests compared
+	@scripts/run_drill $(PROFILE) campaign --faults $(FAULTS) --seed $(SEED)
+	@$(BIN)/platform --profile $(PROFILE) drill campaign --network --faults $(FAULTS) --seed $(SEED)
+
+soak: setup ## MINUTES of a steady stream under a schedule of faults; everything must stay flat
+	@scripts/run_drill $(PROFILE) soak --minutes $(MINUTES) --seed $(SEED)
 
 bench: setup ## the benchmark beside both probes; prints its JSON object last
 	@$(BIN)/platform --profile $(PROFILE) bench --json

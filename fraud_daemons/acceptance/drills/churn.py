@@ -16,7 +16,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, Final
 
 from fraud_daemons.acceptance.drills import namespace
-from fraud_daemons.acceptance.drills.conductor import refuse_unmarked
+from fraud_daemons.acceptance.drills.conductor import keep, refuse_unmarked
 from fraud_daemons.clock import SystemClock, iso
 from fraud_daemons.config.profiles import Profile
 from fraud_daemons.errors import CommandError, ExitCode
@@ -66,7 +66,7 @@ def reproduce(
         )
         tell(_summary(rows[name]))
     checks = judge(rows)
-    return {
+    document = {
         "drill": NAME,
         "seed": seed,
         "at": began,
@@ -77,6 +77,8 @@ def reproduce(
         "checks": checks,
         "verdict": verdict_of(checks),
     }
+    keep(profile, document)
+    return document
 
 
 def _row(profile: Profile, plan: Mapping[str, Any]) -> dict[str, Any]:

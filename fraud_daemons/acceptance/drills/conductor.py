@@ -14,6 +14,7 @@ from typing import Any
 
 from fraud_daemons.acceptance import streaming
 from fraud_daemons.acceptance.drills.drill import Drill
+from fraud_daemons.acceptance.drills.machine_facts import machine_facts
 from fraud_daemons.acceptance.drills.stage import Check, Stage
 from fraud_daemons.acceptance.drills.witness import Witness
 from fraud_daemons.bootstrap import operator_database
@@ -233,7 +234,8 @@ def all_ready(stage: Stage) -> bool:
 
 
 def keep(profile: Profile, document: dict[str, Any]) -> None:
-    """Write a result below the run directory."""
+    """Write a result below the run directory, with what it was measured on."""
+    document["machine"] = machine_facts()
     folder = profile.path("drills")
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     began = "".join(c for c in document["at"] if c.isalnum())
