@@ -35,6 +35,17 @@ def test_the_equations_page_is_what_the_report_computes() -> None:
     assert done.returncode == 0, done.stderr
 
 
+def test_the_figures_in_reliability_are_those_that_were_measured() -> None:
+    """docs/RELIABILITY.md and its picture are written from docs/measurements; when they differ: scripts/write_reliability_doc."""
+    done = subprocess.run(
+        [sys.executable, str(ROOT / "scripts" / "write_reliability_doc"), "--check"],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+
+
 @pytest.mark.parametrize("page", PAGES, ids=_name)
 def test_links_between_pages_lead_somewhere(page: Path) -> None:
     """A relative link names a file that exists."""

@@ -51,7 +51,7 @@ def _panel(name: str, row: Mapping[str, Any], ports: int) -> str:
     def y(value: float) -> float:
         return round(TOP + PLOT_HEIGHT * (1 - min(value, top) / top), 1)
 
-    told = f"connects {last['connects']:,}   failed {last['failures']:,}   processes died {last['deaths']}"
+    told = f"connects {last['connects']:,} · failed {last['failures']:,} · processes died {last['deaths']}"
     parts = [
         f'<text class="title" x="{LEFT}" y="18">{escape(name)}</text>',
         f'<text class="soft" x="{LEFT}" y="34">{told}</text>',
@@ -59,20 +59,21 @@ def _panel(name: str, row: Mapping[str, Any], ports: int) -> str:
         f'<line class="limit" x1="{LEFT}" x2="{LEFT + PLOT_WIDTH}" y1="{y(ports)}" y2="{y(ports)}"/>',
         f'<text x="{LEFT - 4}" y="{y(ports) + 4}" text-anchor="end">{ports}</text>',
         f'<text x="{LEFT - 4}" y="{y(0)}" text-anchor="end">0</text>',
-        *(_mark(word, x(row["marks"][key])) for key, word in (("gate_20", "Gate-20"), ("gate_200", "Gate-200"))),
+        _mark("Gate-20", x(row["marks"]["gate_20"]), "end"),
+        _mark("Gate-200", x(row["marks"]["gate_200"]), "start"),
         _line("line", [(x(s["at"]), y(s["time_wait"])) for s in samples]),
         _line("failures", [(x(s["at"]), y(s["failures"])) for s in samples]),
         *_strip(samples, x),
-        f'<text class="soft" x="{LEFT}" y="{STRIP_TOP + 30}">packs ready; blue: TIME_WAIT, orange: failed connects, red: all ports</text>',
+        f'<text class="soft" x="{LEFT}" y="{STRIP_TOP + 30}">blue: in TIME_WAIT, dashed: all ports there are, orange: failed connects; strip: packs ready</text>',
         f'<text class="soft" x="{LEFT + PLOT_WIDTH}" y="{STRIP_TOP - 6}" text-anchor="end">{seconds:.0f} s</text>',
     ]
     return "".join(parts)
 
 
-def _mark(word: str, at: float) -> str:
+def _mark(word: str, at: float, anchor: str) -> str:
     return (
         f'<line class="mark" x1="{at}" x2="{at}" y1="{TOP}" y2="{TOP + PLOT_HEIGHT}"/>'
-        f'<text class="soft" x="{at - 3}" y="{STRIP_TOP - 6}" text-anchor="end">{word}</text>'
+        f'<text class="soft" x="{at}" y="{STRIP_TOP - 6}" text-anchor="{anchor}">{word}</text>'
     )
 
 
