@@ -21,9 +21,14 @@ def bury(connection: Connection, *, worker: str, record: Record, reason: str, de
             record.platform_run_id,
             record.event_id,
             record.key,
-            reason[:200],
-            detail[:2000],
+            _storable(reason)[:200],
+            _storable(detail)[:2000],
             record.body,
             at,
         ),
     )
+
+
+def _storable(text: str) -> str:
+    """PostgreSQL's text knows no NUL, and a record may be poison for just that."""
+    return text.replace("\0", "\\0")

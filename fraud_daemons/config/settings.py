@@ -101,6 +101,7 @@ SETTINGS: tuple[Setting, ...] = (
     Setting("loop", "beat_age_seconds_max", float, 12.0, between(2, 300)),
     Setting("loop", "bugs_in_a_row_max", int, 5, between(1, 100)),
     Setting("loop", "dead_letters_run_max", int, 200, between(1, 100000)),
+    Setting("loop", "dead_letters_share_max", float, 0.5, between(0.001, 1)),
     # --- supervision: more deaths than this within the window and a worker is held; an outage this long is told of again
     Setting("supervision", "deaths_max", int, 20, between(1, 10_000)),
     Setting("supervision", "deaths_window_seconds", float, 600.0, between(1, 86_400)),

@@ -25,6 +25,7 @@ from fraud_daemons.observability.logs import Logger
 from fraud_daemons.postgres_runtime.connector import Connection
 from fraud_daemons.runtime.activity import Outcome
 from fraud_daemons.runtime.database import Database
+from fraud_daemons.runtime.letter_limit import LetterLimit
 from fraud_daemons.runtime.redriving import Redriving
 from fraud_daemons.runtime.unit_of_work import UnitOfWork
 from fraud_daemons.state.letter_orders import OpenRedrive
@@ -74,6 +75,7 @@ class Pace:
     gather_seconds: float = 0.0
     """How long records gather after a batch that was not full, whatever wakes the reader: fewer, larger batches."""
     dead_letters_run_max: int = 200
+    dead_letters_share_max: float = 0.5
 
 
 class Consumer:
@@ -111,7 +113,8 @@ class Consumer:
         self._claim: Claim | None = None
         self._positions: dict[TopicPartition, int] | None = None
         self._batch: list[Record] = []
-        self._letters_in_a_row = 0
+        self._isolating = False
+        self._letters = LetterLimit(pace.dead_letters_run_max, pace.dead_letters_share_max)
         self._idle_rest = pace.poll_busy_seconds
         self._last_records = -WARM_SECONDS
         self._step_began = 0.0
@@ -142,6 +145,9 @@ class Consumer:
             unit = UnitOfWork(connection, worker=self.name, now=self._clock.now(), positions=positions)
             self._handler.handle(records, unit)
             taken = [record for record in records if not unit.holds(record)] if unit.held else records
+            self._letters.refuse_beyond(
+                records=len(taken), letters=unit.dead_letters, topic=self._topics[0], reason=unit.letter_reason
+            )
             moves = _moves(positions, taken, unit.skips)
             self._publish(connection, unit)
             PostgresCheckpoints(connection).advance(self._claim, moves)
@@ -165,21 +171,17 @@ class Consumer:
         if not self._batch or self._claim is None:
             return False
         if len(self._batch) > 1:
-            return self.shrink()
+            self._limit, self._isolating = len(self._batch) // 2, True
+            return True
         record = self._batch[0]
-        self._letters_in_a_row += 1
-        if self._letters_in_a_row > self._pace.dead_letters_run_max:
-            raise FatalFault(
-                f"{self._letters_in_a_row} records in a row of {record.topic} are poison; stopping instead of pouring the"
-                " stream into the dead letters",
-                reason=f"{record.topic}: too many dead letters in a row ({fault.reason})",
-            )
+        self._letters.refuse_beyond(records=1, letters=1, topic=record.topic, reason=fault.reason)
         with self._database.scope() as connection:
             unit = UnitOfWork(connection, worker=self.name, now=self._clock.now())
             unit.dead_letter(record, reason=fault.reason, detail=str(fault))
             where = (record.topic, record.partition)
             PostgresCheckpoints(connection).advance(self._claim, {where: (record.position, record.position + 1)})
-        self._positions = None
+        self._positions, self._isolating = None, False
+        self._letters.count(records=1, letters=1)
         self.dead_letters += 1
         self._log.error(
             events.RECORD_DEAD_LETTERED,
@@ -239,7 +241,7 @@ class Consumer:
             with self._bus.transaction() as log:
                 records = log.read(wanted, limit=self._limit)
         full = len(records) >= self._limit
-        isolating = self._limit < self._pace.batch_records_max
+        isolating = self._isolating or self._limit < self._pace.batch_records_max
         return (records[: self._limit] if isolating else records), full
 
     def _publish(self, connection: Connection, unit: UnitOfWork) -> None:
@@ -268,6 +270,8 @@ class Consumer:
         """Send on what an earlier step left in the outbox."""
         with self._database.scope() as connection:
             waiting = outbox.pending(connection, self.name)
+            if waiting and self._claim is not None:  # a copy that slept through its successor's start sends nothing on
+                PostgresCheckpoints(connection).positions(self._claim)
         if waiting:
             outbox.forward(self._bus, self.name, waiting)
             with self._database.scope() as connection:
@@ -301,9 +305,9 @@ class Consumer:
             positions[TopicPartition(*where)] = target
         self._positions = positions
         self.dead_letters += unit.dead_letters
-        self._limit = min(self._pace.batch_records_max, self._limit * 2)
+        self._letters.count(records=len(self._batch), letters=unit.dead_letters)
+        self._limit, self._isolating = min(self._pace.batch_records_max, self._limit * 2), False
         if self._batch:
-            self._letters_in_a_row = 0
             self._idle_rest = self._pace.poll_busy_seconds
             self._last_records = self._clock.monotonic()
             self._log.debug(

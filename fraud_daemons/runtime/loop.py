@@ -2,10 +2,13 @@
 time it, beat, classify what was raised, rest interruptibly.
 
     transient  forget, back off (capped, jittered), same work again, no limit in time   -> waiting
-    overload   take on less, grow back later                                            -> ready
+    overload   take on less, grow back later; with the least possible: as transient     -> ready
     poison     narrow down to the record, dead-letter it, go on                         -> ready
     fatal      one clear line, leave with exit 78 (held until resumed)                  -> held
     bug        traceback, back off; after N in a row leave with exit 70                 -> failing
+
+Whoever raises it - database, bus, object store, or the machine itself - the kind alone decides. Narrowing down is a step like
+any other, with the same answer to whatever it raises. Nothing that an activity does in answer to a fault ends the loop.
 """
 
 from __future__ import annotations
@@ -13,6 +16,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from typing import Any, TypeVar
 
 from fraud_daemons.clock import Clock
 from fraud_daemons.errors import AnotherCopyError, ExitCode, FatalFault, OverloadFault, PoisonFault, TransientFault
@@ -22,7 +26,10 @@ from fraud_daemons.observability.logs import Logger
 from fraud_daemons.observability.pulse import heard_by
 from fraud_daemons.runtime.activity import Activity, Outcome
 from fraud_daemons.runtime.backoff import Backoff
+from fraud_daemons.runtime.resources import fault_of_the_machine
 from fraud_daemons.runtime.signals import StopRequest
+
+Answer = TypeVar("Answer")
 
 REST_SECONDS_MAX = 1.0  # the loop turns at least this often, so that it can beat
 
@@ -46,6 +53,8 @@ class Turn:
     reason: str | None = None
     trouble_since: float | None = None
     bugs_in_a_row: int = 0
+    poison: PoisonFault | None = None
+    """What the last step met and the next one is about."""
 
 
 @dataclass
@@ -102,27 +111,61 @@ class Loop:
     def _take_step(self, turn: Turn) -> None:
         """One step of one activity, and what its end means."""
         try:
-            outcome = turn.activity.step()
-        except TransientFault as fault:
-            self._contain(turn, "transient", "waiting", fault.reason)
-        except OverloadFault as fault:
-            turn.activity.forget()
-            if turn.activity.shrink():
-                self._count(turn, "overload", fault.reason)
-            else:
-                self._contain(turn, "overload", "waiting", fault.reason)
-        except PoisonFault as fault:
-            turn.activity.forget()
-            self._count(turn, "poison", fault.reason)
-            self._isolate(turn, fault)
-        except AnotherCopyError as fault:
-            self._leave(turn, ExitCode.NO, "failing", fault)
-        except FatalFault as fault:
-            self._leave(turn, ExitCode.CONFIGURATION, "held", fault)
-        except Exception as error:  # a bug: nobody foresaw it, so it is contained here and nowhere else
-            self._meet_bug(turn, error)
+            outcome = self._attempt(turn)
+        except Exception as error:  # contained here and nowhere else
+            self._answer(turn, fault_of_the_machine(error) or error)
         else:
             self._settle(turn, outcome)
+
+    def _attempt(self, turn: Turn) -> Outcome:
+        """A step; after poison, narrowing down on it, which is work on the database like any other and may fail like it."""
+        poison, turn.poison = turn.poison, None
+        if poison is None:
+            return turn.activity.step()
+        try:
+            narrowed = turn.activity.isolate(poison)
+        except PoisonFault as again:
+            raise RuntimeError(f"poison cannot be set aside: {again}") from again
+        if not narrowed:
+            raise RuntimeError(f"poison that cannot be narrowed down: {poison}") from poison
+        return Outcome()
+
+    def _answer(self, turn: Turn, error: Exception) -> None:
+        """What the loop does about a kind of fault: the table at the top of this file."""
+        match error:
+            case TransientFault():
+                self._contain(turn, "transient", "waiting", error.reason)
+            case OverloadFault():
+                self._take_on_less(turn, error)
+            case PoisonFault():
+                self._forget(turn)
+                self._count(turn, "poison", error.reason)
+                turn.poison = error
+            case AnotherCopyError():
+                self._leave(turn, ExitCode.NO, "failing", error)
+            case FatalFault():
+                self._leave(turn, ExitCode.CONFIGURATION, "held", error)
+            case _:  # a bug: nobody foresaw it
+                self._meet_bug(turn, error)
+
+    def _take_on_less(self, turn: Turn, fault: OverloadFault) -> None:
+        self._forget(turn)
+        if self._ask(turn, turn.activity.shrink, otherwise=False):
+            self._count(turn, "overload", fault.reason)
+        else:
+            self._contain(turn, "overload", "waiting", fault.reason)
+
+    def _forget(self, turn: Turn) -> None:
+        self._ask(turn, turn.activity.forget, otherwise=None)
+
+    def _ask(self, turn: Turn, question: Callable[[], Answer], *, otherwise: Answer) -> Answer:
+        """Ask an activity something beside its steps; a bug in the answer is told and does not end the loop."""
+        try:
+            return question()
+        except Exception as error:
+            self._figures.faults["bug"] += 1
+            self._log.error(events.BUG_MET, activity=turn.activity.name, exc_info=error)
+            return otherwise
 
     def _settle(self, turn: Turn, outcome: Outcome) -> None:
         if turn.trouble_since is not None:
@@ -136,25 +179,12 @@ class Loop:
 
     def _contain(self, turn: Turn, kind: str, state: WorkerState, reason: str) -> None:
         """Forget what is in memory, say so, and try the same work again after a pause."""
-        turn.activity.forget()
+        self._forget(turn)
         delay = turn.backoff.next_delay()
         first = turn.trouble_since is None
         turn.trouble_since = self._clock.monotonic() if first else turn.trouble_since
         self._count(turn, kind, reason, loud=first or turn.reason != reason)
         turn.state, turn.reason, turn.due = state, reason, self._clock.monotonic() + delay
-
-    def _isolate(self, turn: Turn, fault: PoisonFault) -> None:
-        """Narrow down; setting the letter aside is database work of its own and may itself fail."""
-        try:
-            isolated = turn.activity.isolate(fault)
-        except TransientFault as trouble:
-            self._contain(turn, "transient", "waiting", trouble.reason)
-            return
-        except FatalFault as trouble:
-            self._leave(turn, ExitCode.CONFIGURATION, "held", trouble)
-            return
-        if not isolated:
-            self._meet_bug(turn, fault)
 
     def _meet_bug(self, turn: Turn, error: Exception) -> None:
         turn.bugs_in_a_row += 1
@@ -177,7 +207,8 @@ class Loop:
 
     def _beat(self) -> None:
         state, reason = self._worst()
-        lags = [lag for turn in self._turns if (lag := turn.activity.lag_records()) is not None]
+        asked = [(turn, self._ask(turn, turn.activity.lag_records, otherwise=None)) for turn in self._turns]
+        lags = [lag for _, lag in asked if lag is not None]
         self._beat_file.beat(
             state,
             reason,
@@ -188,8 +219,15 @@ class Loop:
             dead_letters=sum(getattr(turn.activity, "dead_letters", 0) for turn in self._turns),
             connector=self._connector_counters(),
             platform_run_id=self._platform_run_id(),
-            detail={k: v for turn in self._turns for k, v in getattr(turn.activity, "detail", dict)().items()},
+            detail=self._detail(),
         )
+
+    def _detail(self) -> dict[str, Any]:
+        told: dict[str, Any] = {}
+        for turn in self._turns:
+            nothing: dict[str, Any] = {}
+            told.update(self._ask(turn, getattr(turn.activity, "detail", dict), otherwise=nothing))
+        return told
 
     def _worst(self) -> tuple[WorkerState, str | None]:
         """The worker is as well as its least well activity."""
@@ -203,21 +241,22 @@ class Loop:
         if self._exit is not None:
             return
         seconds = min(turn.due for turn in self._turns) - self._clock.monotonic()
-        files = [file for turn in self._turns if turn.state == "ready" for file in turn.activity.wake_files()]
         if seconds <= 0:
             return
-        woken = self._stop.rest(min(seconds, REST_SECONDS_MAX), files)
+        files = {id(turn): self._wake_files(turn) for turn in self._turns if turn.state == "ready"}
+        woken = self._stop.rest(min(seconds, REST_SECONDS_MAX), [file for of in files.values() for file in of])
         if woken:  # somebody has work for us: whoever is well may step now
             for turn in self._turns:
-                if turn.state == "ready" and turn.activity.wake_files():
+                if files.get(id(turn)):
                     turn.due = 0.0
+
+    def _wake_files(self, turn: Turn) -> list[int]:
+        nothing: list[int] = []
+        return self._ask(turn, turn.activity.wake_files, otherwise=nothing)
 
     def _close(self) -> None:
         """Say that it is stopping, let every activity finish, then beat a last time."""
         self._beat()
-        for turn in self._turns:
-            try:
-                turn.activity.close()
-            except Exception as error:  # closing is best effort: whatever it leaves behind is derived again
-                self._log.warning(events.BUG_MET, activity=turn.activity.name, exc_info=error)
+        for turn in self._turns:  # best effort: whatever it leaves behind is derived again
+            self._ask(turn, turn.activity.close, otherwise=None)
         self._beat()

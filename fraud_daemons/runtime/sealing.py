@@ -129,6 +129,7 @@ class Sealer(PlainActivity):
         self._clock = clock
         self._log = log
         self._records_max = segment_records_max
+        self._limit = segment_records_max
         self._linger = linger_seconds
         self._claim: Claim | None = None
         self._bodies: dict[str, bytes] = {}
@@ -143,13 +144,20 @@ class Sealer(PlainActivity):
             with self._database.scope() as connection:
                 self._intended = unwritten(connection, self._schema, self._family, limit=INTENTS_AT_ONCE_MAX)
         if self._intended:
-            return self._write_all(self._intended)
+            return self._write_all(self._claim, self._intended)
         return self._intend(self._claim)
 
     def forget(self) -> None:
         self._bodies.clear()
         self._intended = None
         self._lingering.clear()
+
+    def shrink(self) -> bool:
+        """Smaller segments: a range once fixed in the ledger stays as it is."""
+        if self._limit == 1:
+            return False
+        self._limit //= 2
+        return True
 
     def lag_records(self) -> int | None:
         return self._backlog
@@ -178,12 +186,13 @@ class Sealer(PlainActivity):
                 waiting = heads[target] - position
                 self._backlog += waiting
                 if waiting and self._ripe(target, waiting, heads[target]):
-                    entries = self._entries(connection, target, position, self._records_max)
+                    entries = self._entries(connection, target, position, self._limit)
                     if entries[0].position != position:  # entries need not be read through the bus
                         raise trimmed_away(*target, position=position, begins=entries[0].position)
                     made += self._segments(connection, target, entries)
                     checkpoints.advance(claim, {where: (position, entries[-1].position + 1)})
             intend(connection, self._schema, [segment for segment, _ in made])
+        self._limit = min(self._records_max, self._limit * 2) if made else self._limit
         for segment, body in made:
             self._bodies[segment.object_key] = body
             self._lingering.pop(TopicPartition(segment.topic, segment.partition), None)
@@ -196,9 +205,7 @@ class Sealer(PlainActivity):
         before = self._lingering.get(where) or _Lingering(now, head, now)
         here = self._lingering[where] = before if before.head == head else _Lingering(before.since, head, now)
         return (
-            records >= self._records_max
-            or now - here.moved >= self._linger
-            or now - here.since >= LINGERS_MAX * self._linger
+            records >= self._limit or now - here.moved >= self._linger or now - here.since >= LINGERS_MAX * self._linger
         )
 
     def _segments(
@@ -252,7 +259,7 @@ class Sealer(PlainActivity):
         )
         return segment, body
 
-    def _write_all(self, segments: Sequence[Segment]) -> Outcome:
+    def _write_all(self, claim: Claim, segments: Sequence[Segment]) -> Outcome:
         """Put each, then mark them complete together. After a fault some are put again: the store compares them."""
         for segment in segments:
             body = self._bodies.get(segment.object_key) or self._rendered_again(segment)
@@ -265,6 +272,7 @@ class Sealer(PlainActivity):
                 put=outcome.value,
             )
         with self._database.scope() as connection:
+            PostgresCheckpoints(connection).positions(claim)  # who slept through a successor's start completes nothing
             for segment in segments:
                 complete(connection, self._schema, segment)
         self._bodies.clear()

@@ -19,6 +19,9 @@ from fraud_daemons.runtime.activity import Outcome, PlainActivity
 
 PROBE_INTERVAL_SECONDS = 1.0
 PROBE_TIMEOUT_SECONDS = 3.0
+UNANSWERED_PROBES_MAX = 10
+"""So many in a row, while nobody else got an answer either: it will not come back by itself. At 3 s each and the loop's pauses
+between, about half a minute; a service that answers anybody is only slow."""
 CONNECTIONS_MAX = 200
 DRAIN_SECONDS = 5.0
 CLOSE_SECONDS = 1.0
@@ -51,6 +54,7 @@ class HttpService(PlainActivity):
         self._server: Any = None
         self._thread: threading.Thread | None = None
         self._answers: Counter[str] = Counter()
+        self._unanswered, self._answered_before = 0, 0
         self._sockets: dict[int, Any] = {}
         """The server's own map: its port, its wake-up and its connections."""
 
@@ -127,11 +131,21 @@ class HttpService(PlainActivity):
             connection.request("GET", self._health_path)
             status = connection.getresponse().status
         except OSError as error:
+            self._bear(error)
             raise TransientFault(f"the service does not answer itself: {error}", reason="http: no answer") from error
         finally:
             connection.close()
+        self._unanswered = 0
         if status != http.HTTPStatus.OK:
             raise TransientFault(f"the service answers {status} to itself", reason=f"http: {status}")
+
+    def _bear(self, error: OSError) -> None:
+        """Raise, as the bug it is, when the service is wedged: then the process is started anew."""
+        answered = sum(self._answers.values())
+        self._unanswered = self._unanswered + 1 if answered == self._answered_before else 1
+        self._answered_before = answered
+        if self._unanswered > UNANSWERED_PROBES_MAX:
+            raise RuntimeError(f"the service has answered nobody for {self._unanswered} probes") from error
 
 
 def _channel_class() -> Any:

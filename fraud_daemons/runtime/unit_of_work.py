@@ -33,6 +33,8 @@ class UnitOfWork:
         self.skips: dict[tuple[str, int], int] = {}
         self.held: dict[tuple[str, int], int] = {}
         self.dead_letters = 0
+        self.letter_reason = ""
+        """Of the last one."""
         self.more_waiting = False
         """Set by a handler whose own store holds more to do without any new record (it must have `wants_idle`): the next
         step follows at once."""
@@ -48,6 +50,7 @@ class UnitOfWork:
         """Set `record` aside: it breaks its contract. It counts as handled."""
         bury(self.connection, worker=self.worker, record=record, reason=reason, detail=detail, at=self.now)
         self.dead_letters += 1
+        self.letter_reason = reason
 
     def skip_to(self, topic: str, partition: int, position: int) -> None:
         """Move another of the worker's subscriptions on to `position`, if it is not there yet."""

@@ -99,6 +99,7 @@ class WorkerContext:
             poll_idle_seconds=get("bus.poll_idle_seconds"),
             gather_seconds=get("bus.gather_seconds") if self.worker.gathers else 0.0,
             dead_letters_run_max=get("loop.dead_letters_run_max"),
+            dead_letters_share_max=get("loop.dead_letters_share_max"),
         )
 
     def consumer(

@@ -13,7 +13,7 @@ import structlog
 from fraud_daemons.bus.port import OutRecord, Record
 from fraud_daemons.bus.postgres_log import PostgresBus
 from fraud_daemons.clock import Clock, ManualClock, SystemClock
-from fraud_daemons.errors import FatalFault
+from fraud_daemons.errors import AnotherCopyError, FatalFault
 from fraud_daemons.evidence.port import EvidenceConflict, EvidenceStore, PutOutcome
 from fraud_daemons.evidence.s3 import S3EvidenceStore, S3Settings
 from fraud_daemons.postgres_runtime.connector import Connection, ConnectOptions, DsnSource, close_thread_connections
@@ -63,6 +63,10 @@ class Setting:
     def feed(self, start: int, count: int, *, run: str | None = None) -> None:
         with self.bus.transaction() as log:
             log.append([OutRecord("t", "k", f"e{n}", run or self.run, b"{}") for n in range(start, start + count)])
+
+    def sql(self, statement: str) -> list[tuple[Any, ...]]:
+        with self.database.scope() as connection:
+            return connection.execute(statement).fetchall()
 
     def sealer(self, *, clock: Clock | None = None, linger_seconds: float = 0.0) -> Sealer:
         return Sealer(
@@ -149,6 +153,36 @@ def test_a_crash_around_the_put_repeats_the_same_bytes(setting: Setting, cut: st
     setting.drain()
     assert [r["event_id"] for _, d, _ in setting.objects() for r in d["records"]] == [f"e{n}" for n in range(10)]
     assert setting.store.outcomes[-1] is (PutOutcome.ALREADY_THERE if cut == "after" else PutOutcome.WRITTEN)
+
+
+def test_a_sealer_that_slept_through_its_successors_start_completes_nothing(setting: Setting) -> None:
+    """Its segment stays open until the successor, which writes the same bytes, says that it is complete."""
+    setting.feed(0, 4)
+    old = setting.sealer()
+    while old.step().rest_seconds or not setting.sql("select count(*) from ig.segments")[0][0]:
+        pass  # until the range is fixed and its object not yet written
+    new = setting.sealer()
+    new.step()  # claims
+    with pytest.raises(AnotherCopyError):
+        old.step()
+    assert setting.sql("select state from ig.segments") == [("INTENT",)]
+    new.step()
+    assert setting.sql("select state from ig.segments") == [("COMPLETE",)]
+    assert len(setting.objects()) == 1
+
+
+def test_a_segment_that_is_too_much_is_made_smaller(setting: Setting) -> None:
+    """After an overload the next ranges are halved, down to one record, and grow back; every record is in one object."""
+    setting.feed(0, 21)
+    sealer = setting.sealer()
+    for _ in range(3):
+        assert sealer.shrink()
+    assert not sealer.shrink()
+    idle = 0
+    while idle < 2:
+        idle = idle + 1 if sealer.step().rest_seconds > 0 else 0
+    sizes = [row[0] for row in setting.sql("select records from ig.segments order by first_position")]
+    assert sizes == [1, 2, 4, 8, 6]
 
 
 def test_runs_never_share_an_object(setting: Setting) -> None:

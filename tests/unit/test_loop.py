@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -12,12 +13,16 @@ import structlog
 from fraud_daemons.clock import ManualClock
 from fraud_daemons.errors import (
     AnotherCopyError,
+    CommitAmbiguous,
+    ConfigurationError,
     ExitCode,
     FatalFault,
     OverloadFault,
     PoisonFault,
     TransientFault,
 )
+from fraud_daemons.evidence.port import EvidenceConflict
+from fraud_daemons.evidence.s3 import StoreRefusal
 from fraud_daemons.observability.heartbeat import HeartbeatFile, read_heartbeat
 from fraud_daemons.observability.process_identity import identity_of
 from fraud_daemons.observability.pulse import pulse
@@ -37,6 +42,8 @@ class Scripted(PlainActivity):
         self._stop = stop
         self.forgotten = self.shrunk = self.closed = 0
         self.isolated: list[PoisonFault] = []
+        self.on_isolate: bool | Exception = True
+        self.on_shrink: bool | Exception = True
 
     def step(self) -> Outcome:
         if not self._script:
@@ -52,11 +59,17 @@ class Scripted(PlainActivity):
 
     def shrink(self) -> bool:
         self.shrunk += 1
-        return True
+        return self._answer(self.on_shrink)
 
     def isolate(self, fault: PoisonFault) -> bool:
         self.isolated.append(fault)
-        return True
+        return self._answer(self.on_isolate)
+
+    @staticmethod
+    def _answer(what: bool | Exception) -> bool:
+        if isinstance(what, Exception):
+            raise what
+        return what
 
     def close(self) -> None:
         self.closed += 1
@@ -159,6 +172,97 @@ def test_a_bug_backs_off_and_leaves_after_three_in_a_row(tmp_path: Path) -> None
     assert forgiven.run() is ExitCode.GOOD
     assert any(state == "failing" for state, _ in forgiven.states)
     assert Bench(tmp_path, [ValueError("surprise")] * 3).run() is ExitCode.BUG
+
+
+WELL = Outcome(rest_seconds=0.1)
+TRANSIENT = TransientFault("gone", reason="postgres: refused")
+POISON = PoisonFault("bad", reason="postgres: 22P02")
+
+
+@pytest.mark.parametrize(
+    ("raised", "states", "code", "faults"),
+    [
+        (TRANSIENT, [("waiting", "postgres: refused")], ExitCode.GOOD, {"transient": 1}),
+        (CommitAmbiguous("?", reason="postgres: no answer"), [("waiting", "postgres: no answer")], ExitCode.GOOD, {"transient": 1}),
+        (StoreRefusal("no", reason="object store: AccessDenied"), [("waiting", "object store: AccessDenied")], ExitCode.GOOD, {"transient": 1}),
+        (OSError(errno.ENOSPC, "No space left on device"), [("waiting", "disk: full")], ExitCode.GOOD, {"transient": 1}),
+        (OSError(errno.EMFILE, "Too many open files"), [("waiting", "machine: no descriptor left in this process")], ExitCode.GOOD, {"transient": 1}),
+        (OverloadFault("slow", reason="postgres: 57014"), [], ExitCode.GOOD, {"overload": 1}),
+        (MemoryError(), [], ExitCode.GOOD, {"overload": 1}),
+        (POISON, [], ExitCode.GOOD, {"poison": 1}),
+        (ValueError("surprise"), [("failing", "bug: ValueError: surprise")], ExitCode.GOOD, {"bug": 1}),
+        (OSError(errno.EBADF, "Bad file descriptor"), [("failing", "bug: OSError: [Errno 9] Bad file descriptor")], ExitCode.GOOD, {"bug": 1}),
+        (FatalFault("no table", reason="postgres: 42P01"), [], ExitCode.CONFIGURATION, {"fatal": 1}),
+        (EvidenceConflict("other bytes", reason="evidence conflict at k"), [], ExitCode.CONFIGURATION, {"fatal": 1}),
+        (ConfigurationError(["x = 1: wrong"], source="profile"), [], ExitCode.CONFIGURATION, {"fatal": 1}),
+        (AnotherCopyError("took over"), [], ExitCode.NO, {"fatal": 1}),
+    ],
+    ids=lambda value: type(value).__name__ if isinstance(value, Exception) else "",
+)  # fmt: skip
+def test_each_kind_has_its_one_answer(
+    tmp_path: Path, raised: Exception, states: list[tuple[str, str]], code: ExitCode, faults: dict[str, int]
+) -> None:
+    """Database, bus, store or machine: the kind decides what status says meanwhile, the exit code and what is counted; and
+    whatever it was, what is held in memory is forgotten before the next try."""
+    bench = Bench(tmp_path, [WELL, raised, WELL])
+    assert bench.run() is code
+    assert [told for told in bench.states if told != ("ready", None)] == states
+    beat = read_heartbeat(bench.path)
+    assert beat
+    assert beat.faults == faults
+    stays = code is ExitCode.GOOD
+    assert bench.activity.forgotten == (1 if stays else 0)
+    assert beat.state == {ExitCode.GOOD: "stopping", ExitCode.CONFIGURATION: "held", ExitCode.NO: "failing"}[code]
+
+
+def test_too_much_with_the_least_possible_waits(tmp_path: Path) -> None:
+    """A single record that is too much cannot be halved: it waits as for an outage, and says so."""
+    bench = Bench(tmp_path, [WELL, OverloadFault("slow", reason="postgres: 57014"), WELL])
+    bench.activity.on_shrink = False
+    assert bench.run() is ExitCode.GOOD
+    assert ("waiting", "postgres: 57014") in bench.states
+
+
+@pytest.mark.parametrize(
+    ("answer", "code", "faults"),
+    [
+        (TRANSIENT, ExitCode.GOOD, {"poison": 1, "transient": 1}),
+        (OverloadFault("slow", reason="postgres: 57014"), ExitCode.GOOD, {"poison": 1, "overload": 1}),
+        (FatalFault("too many", reason="t: too many dead letters in a row"), ExitCode.CONFIGURATION, {"poison": 1, "fatal": 1}),
+        (AnotherCopyError("took over"), ExitCode.NO, {"poison": 1, "fatal": 1}),
+        (POISON, ExitCode.GOOD, {"poison": 1, "bug": 1}),
+        (ValueError("surprise"), ExitCode.GOOD, {"poison": 1, "bug": 1}),
+        (False, ExitCode.GOOD, {"poison": 1, "bug": 1}),
+    ],
+    ids=["transient", "overload", "fatal", "another copy", "poison again", "bug", "cannot"],
+)  # fmt: skip
+def test_setting_poison_aside_may_fail_like_any_step(
+    tmp_path: Path, answer: bool | Exception, code: ExitCode, faults: dict[str, int]
+) -> None:
+    """Narrowing down and burying is work on the database too: whatever it meets has the same answer as in a step."""
+    bench = Bench(tmp_path, [WELL, POISON, WELL])
+    bench.activity.on_isolate = answer
+    assert bench.run() is code
+    beat = read_heartbeat(bench.path)
+    assert beat
+    assert beat.faults == faults
+
+
+def test_a_bug_beside_the_steps_does_not_end_the_loop(tmp_path: Path) -> None:
+    """What an activity says of itself - lag, detail, wake-ups - and how it forgets, shrinks and closes may fail: told,
+    counted, and the loop goes on."""
+    bench = Bench(tmp_path, [WELL, TRANSIENT, OverloadFault("slow"), WELL, Outcome(records=2, rest_seconds=0.1)])
+
+    def surprise() -> None:
+        raise ValueError("surprise")
+
+    for question in ("forget", "shrink", "lag_records", "wake_files", "detail", "close"):
+        setattr(bench.activity, question, surprise)
+    assert bench.run() is ExitCode.GOOD
+    beat = read_heartbeat(bench.path)
+    assert beat
+    assert beat.records == 2
+    assert beat.faults["bug"] > 6
 
 
 def test_a_stop_request_ends_a_rest(tmp_path: Path) -> None:
