@@ -70,7 +70,10 @@ def test_a_thawed_copy_commits_nothing_and_leaves(copies: Copies, where: str) ->
     _until(lambda: frozen(old.pid))
     before = copies.done("old")
     copies.start("new")
-    _until(lambda: copies.done("new") > 20)
+    if where == "within a transaction":
+        _until(lambda: copies.done("new") > 20)
+    else:  # it may hold locks for which the new one waits; there a watchdog would end it
+        _until(lambda: line.sql("select min(epoch) from checkpoints.positions where worker = 'label_store'") == [(2,)])
     os.kill(old.pid, signal.SIGCONT)
     assert old.wait(30) == 1
     assert copies.reason("old") == ("failing", "another copy of label_store took over")
