@@ -110,8 +110,15 @@ def provisioned_template(postgres_server: PostgresServer) -> str:
 
 
 @contextmanager
-def opened_line(request: pytest.FixtureRequest, server: PostgresServer, template: str, folder: Path) -> Iterator[Line]:
-    """A `Line` (tests/line.py) on a copy of `template`; the object store starts only when a worker asks for it."""
+def opened_line(
+    request: pytest.FixtureRequest,
+    server: PostgresServer,
+    template: str,
+    folder: Path,
+    *,
+    kind: type[Line] | None = None,
+) -> Iterator[Line]:
+    """A `Line` (tests/line.py, or a `kind` of it) on a copy of `template`; the object store starts when a worker asks."""
     import psycopg
 
     from fraud_daemons.evidence.s3 import S3EvidenceStore, S3Settings
@@ -133,7 +140,7 @@ def opened_line(request: pytest.FixtureRequest, server: PostgresServer, template
     name = f"line_{uuid.uuid4().hex[:16]}"
     with psycopg.connect(server.dsn(), autocommit=True) as connection:
         connection.execute(f"CREATE DATABASE {name} TEMPLATE {template}")
-    yield TheLine(server.dsn(name), run_dir=folder, make_store=make_store)
+    yield (kind or TheLine)(server.dsn(name), run_dir=folder, make_store=make_store)
     close_thread_connections()
     with psycopg.connect(server.dsn(), autocommit=True) as connection:
         connection.execute(f"DROP DATABASE {name} WITH (FORCE)")

@@ -82,6 +82,7 @@ class WireProxy:
         self._figures = Figures()
         self._links: set[_Link] = set()
         self._armed: Counter[Strike] = Counter()
+        self._spared: Counter[Strike] = Counter()
         self._bytes_per_second: float | None = None
         self._delay_seconds = 0.0
         self._loop = asyncio.new_event_loop()
@@ -161,8 +162,8 @@ class WireProxy:
 
         self._do(command())
 
-    def arm(self, strike: Strike, times: int = 1) -> None:
-        """Let `strike` meet the next `times` conversations that give it the occasion."""
+    def arm(self, strike: Strike, times: int = 1, *, after: int = 0) -> None:
+        """Let `strike` meet the next `times` conversations that give it the occasion, once `after` of them have passed."""
         if not self._postgres:
             raise ValueError(
                 "a strike follows PostgreSQL's messages; this proxy was told that it passes something else"
@@ -170,6 +171,7 @@ class WireProxy:
 
         async def command() -> None:
             self._armed[strike] += times
+            self._spared[strike] = after
 
         self._do(command())
 
@@ -287,6 +289,9 @@ class WireProxy:
     def _disarm(self, strike: Strike) -> bool:
         """Use up one of the armed strikes."""
         if not self._armed[strike]:
+            return False
+        if self._spared[strike]:
+            self._spared[strike] -= 1
             return False
         self._armed[strike] -= 1
         return True

@@ -69,7 +69,7 @@ SETTINGS: tuple[Setting, ...] = (
     Setting("database", "roles", str, "create", one_of("create", "given")),
     Setting("database", "connect_timeout_seconds", float, 3.0, between(0.5, 30)),
     Setting(
-        "database", "connects_per_second_max", float, 5.0, between(0.5, 1000)
+        "database", "connects_per_second_max", float, 10.0, between(0.5, 1000)
     ),  # per process, after a burst of 4 s' worth
     Setting("database", "statement_timeout_seconds", float, 6.0, between(1, 600)),
     Setting("database", "client_deadline_seconds", float, 8.0, between(1, 600)),
@@ -96,7 +96,7 @@ SETTINGS: tuple[Setting, ...] = (
     Setting("bus", "gather_seconds", float, 0.2, between(0, 5)),
     # --- loop
     Setting("loop", "batch_records_max", int, 500, between(1, 5000)),
-    Setting("loop", "retry_delay_seconds_max", float, 1.5, between(0.1, 60)),
+    Setting("loop", "retry_delay_seconds_max", float, 1.5, between(0.1, 2)),
     Setting("loop", "watchdog_seconds", float, 30.0, between(1, 600)),
     Setting("loop", "beat_age_seconds_max", float, 12.0, between(2, 300)),
     Setting("loop", "bugs_in_a_row_max", int, 5, between(1, 100)),

@@ -19,6 +19,7 @@ ROOT = Path(__file__).resolve().parents[2]
         ("database.client_deadline_seconds", 30.0, "below loop.watchdog_seconds (30)"),
         ("database.client_deadline_seconds", 12.0, "below loop.beat_age_seconds_max (12)"),
         ("database.statement_timeout_seconds", 8.0, "below database.client_deadline_seconds (8)"),
+        ("database.scope_seconds_max", 8.0, "below database.scope_seconds_max (8)"),
         ("database.long_statement_timeout_seconds", 70.0, "below database.long_client_deadline_seconds (70)"),
     ],
 )
