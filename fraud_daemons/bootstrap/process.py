@@ -34,6 +34,7 @@ from fraud_daemons.postgres_runtime.provisioning import role_of
 from fraud_daemons.postgres_runtime.scope_watch import ScopeWatch
 from fraud_daemons.runtime.database import Database
 from fraud_daemons.runtime.loop import Limits
+from fraud_daemons.runtime.retiring import retirers
 from fraud_daemons.runtime.signals import StopRequest
 from fraud_daemons.runtime.worker import Worker, WorkerContext
 from fraud_daemons.runtime.worker_lock import WorkerLock
@@ -94,7 +95,7 @@ def run_worker(
     context = _context(profile, pack, worker, clock=clock, log=log, stop=stop)
     context = replace(context, look_at_platform=look_at_platform)
     try:
-        activities = worker.build(context)
+        activities = [*worker.build(context), *retirers(context)]
     except FatalFault as error:
         log.error(events.WORKER_HELD, reason=error.reason, message=str(error))
         beat.beat("held", error.reason)

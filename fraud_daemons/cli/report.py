@@ -5,7 +5,7 @@ from __future__ import annotations
 import click
 
 from fraud_daemons.cli.options import Invocation, invocation, timeout_option
-from fraud_daemons.clock import SystemClock
+from fraud_daemons.clock import SystemClock, iso
 from fraud_daemons.config.dsns import EVENT_BUS_DSN
 from fraud_daemons.errors import CommandError, ExitCode
 
@@ -18,7 +18,7 @@ def command(call: Invocation, *, run: str | None, timeout_seconds: float) -> int
     """Every record accounted for, by ids. 0 = PASS, 1 = something is missing or surplus, 4 = nobody answered."""
     from fraud_daemons.acceptance.reporting import render_report, request_report, wait_for_report
     from fraud_daemons.bootstrap import operator_database
-    from fraud_daemons.state import runs
+    from fraud_daemons.state import retiring, runs
 
     profile = call.load_profile()
     database = operator_database(profile, "report")
@@ -27,8 +27,15 @@ def command(call: Invocation, *, run: str | None, timeout_seconds: float) -> int
     if found is None:
         what = f"there is no run {run!r}" if run else "there is no run yet"
         raise CommandError(f"report: {what}; see: platform run list, platform run new", exit_code=ExitCode.NO)
-    clock = SystemClock()
     chosen = found.platform_run_id
+    with database.scope() as connection:
+        gone = retiring.retired(connection).get(chosen)
+    if gone:
+        message = (
+            f"report: {chosen} was retired at {iso(gone[0])}: its state was given up after its last report, {gone[1]}"
+        )
+        raise CommandError(f"{message}; its records are in the archive", exit_code=ExitCode.NO)
+    clock = SystemClock()
     request_id = request_report(
         operator_database(profile, "report", EVENT_BUS_DSN), platform_run_id=chosen, clock=clock
     )

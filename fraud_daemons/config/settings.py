@@ -166,6 +166,8 @@ SETTINGS: tuple[Setting, ...] = (
     Setting("trim", "log", bool, True),
     Setting("trim", "log_age_seconds", float, 86400.0, between(0, 10 * 365 * 86400)),
     Setting("trim", "log_records_max", int, 5_000_000, between(1000, 10**12)),
+    # state of runs that ended so many days ago and whose last report passed; 0 = it is kept for ever
+    Setting("trim", "run_age_days", float, 90.0, between(0, 36500)),
     Setting("trim", "interval_seconds", float, 10.0, between(0.05, 3600)),
     # --- logs
     Setting("logs", "level", str, "info", one_of("debug", "info", "warning", "error")),

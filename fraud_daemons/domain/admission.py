@@ -167,7 +167,10 @@ def _wrong(
     if event["event_type"] not in scope:
         return ReasonCode.EVENT_TYPE_NOT_IN_SCOPE, f"this key may not send {event['event_type']}"
     if event["pins"]["platform_run_id"] not in known_runs:
-        return ReasonCode.RUN_UNKNOWN, "pins.platform_run_id names no run; begin one with: platform run new"
+        return (
+            ReasonCode.RUN_UNKNOWN,
+            "pins.platform_run_id names no run, or one that was retired; begin one with: platform run new",
+        )
     return None
 
 

@@ -273,6 +273,8 @@ def _grant(connection: Connection, schemas: Sequence[str], *, roles: Sequence[st
         run("grant insert, update on all tables in schema control to {r}", r=OPERATOR)
         run("revoke update on control.governance from {r}", r=OPERATOR)
         run("grant insert on control.governance to {r}", r=REPORTER)  # it sees workers that are held
+        run("grant insert on control.retired_runs to {r}", r=REPORTER)
+        run("revoke insert, update on control.retired_runs from {r}", r=OPERATOR)
     for own in (schema for schema in READER_SCHEMAS if schema in schemas):
         run("grant select, insert, update, delete on all tables in schema {s} to {r}", s=own, r=role_of(own))
 

@@ -30,6 +30,8 @@ class Kind(StrEnum):
     RUN_STARTED = "RUN_STARTED"
     RUN_ENDED = "RUN_ENDED"
     """Another run began: nothing new belongs to this one, though what is under way is finished."""
+    RUN_RETIRED = "RUN_RETIRED"
+    """Its state was given up; the last report is named."""
     POLICY_ACTIVATED = "POLICY_ACTIVATED"
     KEY_ROTATED = "KEY_ROTATED"
     WORKER_HELD = "WORKER_HELD"

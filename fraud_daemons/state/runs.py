@@ -79,8 +79,10 @@ def newest(connection: Connection, *, limit: int) -> list[Run]:
 
 
 def existing(connection: Connection, platform_run_ids: Collection[str]) -> set[str]:
-    """Those of the ids that are runs."""
+    """Those of the ids that are runs and not retired."""
     rows = connection.execute(
-        "select platform_run_id from control.runs where platform_run_id = any(%s)", (sorted(platform_run_ids),)
+        "select platform_run_id from control.runs r where platform_run_id = any(%s)"
+        " and not exists (select from control.retired_runs t where t.platform_run_id = r.platform_run_id)",
+        (sorted(platform_run_ids),),
     )
     return {row[0] for row in rows}

@@ -20,6 +20,7 @@ from fraud_daemons.state import progress
 from fraud_daemons.supervision.substrate.postgres import PostgresServer, start_server
 from fraud_daemons.workers.decision_lane import decision_fabric
 from fraud_daemons.workers.rtdl_core import context_store_flow_binding, online_feature_plane
+from tests.integration.test_retiring import another_run_begins, decide, owners
 from tests.integration.whole_line import BEHIND_THE_GATE, TRANSACTIONS, ask_for_report, reporter, stream_the_world
 from tests.two_servers import TwoServers
 
@@ -142,7 +143,18 @@ def test_the_line_over_two_servers(two: TwoServers, other: OtherServer, short_di
     with two.reading() as at:
         traced = trace(at, two.run, decision_id)
     assert traced is not None
+    _state_is_given_up_on_both(two)
     assert all(stage["reached"] for stage in traced["stages"] if stage["stage"] in ("admitted", "bound", "featured", "decided", "audited"))  # fmt: skip
+
+
+def _state_is_given_up_on_both(two: TwoServers) -> None:
+    """The run is retired by the reporter's role, and each owner deletes its rows on its own server by its own."""
+    another_run_begins(two)
+    assert decide(two) == {}
+    two.clock.advance(61)
+    two.drain(owners(two))
+    for table in ("ig.admissions", "df.decisions", "dla.chains", "csfb.bindings", "wsp.journal"):
+        assert two.sql(f"select count(*) from {table}") == [(0,)]
 
 
 def _each_schema_stands_once(two: TwoServers) -> None:

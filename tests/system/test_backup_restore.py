@@ -14,14 +14,20 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import psycopg
 import pytest
 
-from tests.system.platform_under_test import COMMAND, ROOT, PlatformUnderTest
+from tests.system.platform_under_test import COMMAND, ROOT, PlatformUnderTest, wait_until
 from tests.system.test_the_line import assert_every_equation_holds
 from tests.system.test_whatever_is_killed import digests
 
 FIRST, SECOND = 30, 20
 FILE_KIB_MAX = 200
+TRIMMING = {
+    "PLATFORM_TRIM_LOG_AGE_SECONDS": "0",
+    "PLATFORM_TRIM_INTERVAL_SECONDS": "0.2",
+    "PLATFORM_EVIDENCE_SEGMENT_RECORDS_MAX": "10",
+}
 
 
 @pytest.fixture
@@ -65,6 +71,12 @@ def damaged(file: Path, target: Path) -> None:
     target.write_bytes(data)
 
 
+def trimmed_topics(platform: PlatformUnderTest) -> set[str]:
+    """Topics of which something is not on the bus any more."""
+    with psycopg.connect(platform.dsn()) as connection:
+        return {row[0] for row in connection.execute("select distinct topic from bus.trimmed")}
+
+
 def counted(report: Any) -> dict[str, Any]:
     """What two reports of one run must have in common; each report counts those before it."""
     lines = {e["name"]: (e["count"], e["missing"], e["surplus"]) for e in report["equations"]}
@@ -74,8 +86,10 @@ def counted(report: Any) -> dict[str, Any]:
 
 def test_a_backup_restored_elsewhere_is_the_same_platform(folder: Path) -> None:
     """Down, backup, restore into another run directory, up: the report of the old run and its decisions are the same, every
-    repeat of the stream is a DUPLICATE, a further stream goes on behind the cursor. Each wrong input is refused by command."""
-    old, new, file = PlatformUnderTest(folder / "a"), PlatformUnderTest(folder / "b"), folder / "backup.tar.gz"
+    repeat of the stream is a DUPLICATE, a further stream goes on behind the cursor. Each wrong input is refused by command.
+    The second platform trims its bus as fast as it may, and all of this stays so."""
+    old, new = PlatformUnderTest(folder / "a"), PlatformUnderTest(folder / "b", environment=TRIMMING)
+    file = folder / "backup.tar.gz"
     old.up()
     old.say("posture", "pin", "NORMAL", "--reason", "runs are compared")
     old.make_world("demo", FIRST + SECOND)
@@ -95,6 +109,7 @@ def test_a_backup_restored_elsewhere_is_the_same_platform(folder: Path) -> None:
     assert new.say("restore", str(file))["moved_aside"] is None
     new.up()
     refused(new, "restore", str(file), "--replace", saying="the platform runs")
+    wait_until(lambda: {"traffic", "flows.bound", "decisions"} <= trimmed_topics(new), seconds=60, what="trimming")
     again = new.report()
     assert_every_equation_holds(again)
     assert counted(again) == counted(before)
@@ -105,6 +120,9 @@ def test_a_backup_restored_elsewhere_is_the_same_platform(folder: Path) -> None:
     new.stream("demo", "--max-events-per-output", str(SECOND))
     assert_every_equation_holds(new.report())
     assert len(digests(new, run)) == FIRST + SECOND, "behind the cursor"
+    stored = new.status()["disk"]["stored_bytes"]
+    assert stored["database"] > stored["log"] > 0
+    assert stored["objects"] > 0
     new.down()
     assert new.processes() == []
 

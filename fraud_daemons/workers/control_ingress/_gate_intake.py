@@ -38,6 +38,7 @@ from fraud_daemons.state.admissions import Receipt
 from fraud_daemons.state.principals import Principal
 
 ATTEMPTS_MAX = 3
+RUNS_REMEMBERED_SECONDS = 10.0
 RUNS_REMEMBERED_MAX = 10_000
 QUARANTINE_TOPIC = "quarantine"
 
@@ -72,6 +73,7 @@ class Intake:
         self._clock = clock
         self._currency = currency
         self._runs: set[str] = set()
+        self._runs_asked = 0.0
         self.answered: Counter[str] = Counter()
         """Events answered since the process began, by answer: for metrics. The truth is in the tables."""
 
@@ -146,7 +148,11 @@ class Intake:
         return records, first_of
 
     def _known(self, named: set[str]) -> set[str]:
-        """Those of the named runs that exist. A run never ceases to be one, so it is asked for once."""
+        """Those of the named runs that exist. A run may be retired: nothing of it is admitted then, for what would be known
+        as a repeat by is deleted. So runs are asked for again every few seconds, long before that begins."""
+        now = self._clock.monotonic()
+        if now - self._runs_asked > RUNS_REMEMBERED_SECONDS:
+            self._runs, self._runs_asked = set(), now
         unknown = named - self._runs
         if unknown:
             with self._runs_database.scope() as connection:

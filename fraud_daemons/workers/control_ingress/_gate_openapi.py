@@ -25,7 +25,7 @@ MEANING: Final = {
     ReasonCode.MESSAGE_TYPE_NOT_SUPPORTED: "a reversal, advice, repeat or refund: known, and not handled",
     ReasonCode.PAN_IN_CARD_FIELD: "a card number where a token belongs; it is not kept",
     ReasonCode.EVENT_TYPE_NOT_IN_SCOPE: "the key may not send this event type",
-    ReasonCode.RUN_UNKNOWN: "pins.platform_run_id names no run that has begun",
+    ReasonCode.RUN_UNKNOWN: "pins.platform_run_id names no run that has begun, or one that was retired",
     ReasonCode.PAYLOAD_HASH_MISMATCH: "this event_id was admitted with another payload; both are kept",
 }
 

@@ -30,6 +30,7 @@ from fraud_daemons.workers.obs_gov._equation_terms import Line
 from fraud_daemons.workers.obs_gov._equations import LINES
 from fraud_daemons.workers.obs_gov._figures import Figures
 from fraud_daemons.workers.obs_gov._governance import HeldWatch, write_objects
+from fraud_daemons.workers.obs_gov._retiring import Retiring
 from fraud_daemons.workers.obs_gov._sides import Readers, balancing
 
 IDLE_REST_SECONDS = 0.2
@@ -187,8 +188,13 @@ class Reporting(PlainActivity):
 
 
 def build(context: WorkerContext) -> list[Activity]:
-    """The intake of requests, the making of reports, and a look at who is held."""
-    return [context.consumer(RequestIntake(), topics=WORKER.consumes), Reporting(context), HeldWatch(context)]
+    """The intake of requests, the making of reports, a look at who is held, and the retirement of old runs."""
+    return [
+        context.consumer(RequestIntake(), topics=WORKER.consumes),
+        Reporting(context),
+        HeldWatch(context),
+        Retiring(context),
+    ]
 
 
 _BUILD: Callable[[WorkerContext], Sequence[Activity]] = build

@@ -1,0 +1,79 @@
+"""Runs whose state is given up: which may be, which are, and the deletion of their rows, a bounded batch at a time.
+
+What people did stays - cases, labels -, and so do reports, the ledgers of objects, dead letters and `control`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Final
+
+from psycopg import sql
+
+from fraud_daemons.postgres_runtime.connector import Connection
+from fraud_daemons.postgres_runtime.statements import load
+
+TABLES: Final[Mapping[str, tuple[str, ...]]] = {
+    "ig": ("admissions", "repeats", "quarantine"),
+    "wsp": ("journal", "wsp_checkpoint"),
+    "csfb": ("pending", "anchors", "frames", "marks", "bindings", "anomalies", "repeats"),
+    "ofp": ("entity_events", "snapshots", "warmed_flows", "labels", "label_marks", "anomalies", "runs"),
+    "ieg": ("applied", "entities", "edges", "versions", "anomalies"),
+    "df": ("decisions", "late_features", "conflicts", "repeats", "policies"),
+    "al": ("intents", "outcomes", "conflicts", "repeats"),
+    "dla": ("chains", "outcomes", "conflicts", "repeats"),
+}
+"""Schema -> its tables whose rows belong to one run and go with it. `platform_run_id` leads every key of theirs."""
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A run that ended, and what its newest report says; None without one."""
+
+    platform_run_id: str
+    verdict: str | None
+    report_key: str | None
+    reported_at: datetime | None
+    caught_up: bool | None
+
+
+def candidates(connection: Connection, *, ended_before: datetime, limit: int) -> list[Candidate]:
+    """Runs that ended before a moment, oldest first; never the current one. `connection` = to PLATFORM_DSN."""
+    rows = connection.execute(
+        load("fraud_daemons.state.sql", "retiring_candidates.sql"), {"ended_before": ended_before, "limit": limit}
+    )
+    return [Candidate(*row) for row in rows]
+
+
+def last_admission(connection: Connection, run: str) -> datetime | None:
+    """When the run's newest event was admitted. `connection` = to IG_ADMISSION_DSN."""
+    row = connection.execute("select max(admitted_at) from ig.admissions where platform_run_id = %s", (run,)).fetchone()
+    return row[0] if row else None
+
+
+def retire(connection: Connection, run: str, *, report_key: str, at: datetime) -> None:
+    """From now on nothing is admitted for the run."""
+    connection.execute(
+        "insert into control.retired_runs (platform_run_id, report_key, retired_at) values (%s, %s, %s) on conflict do nothing",
+        (run, report_key, at),
+    )
+
+
+def retired(connection: Connection, *, before: datetime | None = None) -> dict[str, tuple[datetime, str]]:
+    """Retired runs: when, and the key of the last report."""
+    rows = connection.execute(
+        "select platform_run_id, retired_at, report_key from control.retired_runs where retired_at <= coalesce(%s, 'infinity')"
+        " order by retired_at",
+        (before,),
+    )
+    return {run: (at, key) for run, at, key in rows}
+
+
+def delete_some(connection: Connection, schema: str, table: str, run: str, *, limit: int) -> int:
+    """Delete up to `limit` rows of a run; how many there were."""
+    statement = sql.SQL(
+        "delete from {table} where ctid = any(array(select ctid from {table} where platform_run_id = %s limit %s))"
+    )
+    return connection.execute(statement.format(table=sql.Identifier(schema, table)), (run, limit)).rowcount

@@ -1,0 +1,17 @@
+-- Runs that ended - another one began - before a moment and are not retired yet, oldest first, each with its newest report.
+select r.platform_run_id, p.verdict, p.object_key, p.reported_at, (convert_from(p.body, 'UTF8')::jsonb ->> 'caught_up')::boolean
+from (
+  select platform_run_id, started_at, lead(started_at) over (order by started_at, platform_run_id) as ended_at
+  from control.runs
+) as r
+left join lateral (
+  select verdict, object_key, reported_at, body
+  from reporter.reports
+  where platform_run_id = r.platform_run_id and state = 'COMPLETE'
+  order by reported_at desc
+  limit 1
+) as p on true
+where r.ended_at <= %(ended_before)s
+  and not exists (select from control.retired_runs t where t.platform_run_id = r.platform_run_id)
+order by r.started_at
+limit %(limit)s
