@@ -19,6 +19,7 @@ from fraud_daemons.supervision.substrate.objectstore import ObjectStore, client_
 from fraud_daemons.workers.case_labels import case_trigger
 from fraud_daemons.workers.rtdl_core import archive_writer
 from fraud_daemons.workers.rtdl_core._trimming import Trimmer
+from tests.integration.planted_defects import Objects
 from tests.integration.test_strangers_check import run_script
 from tests.integration.whole_line import TRANSACTIONS, ask_for_report, finish, reporter, stream_the_world
 from tests.line import Line
@@ -56,6 +57,10 @@ def kept(line: Line) -> int:
 def beginnings(line: Line) -> dict[tuple[str, int], int]:
     with line.bus.transaction() as log:
         return dict(log.beginnings(["decisions"]).items())
+
+
+def as_owner(store: ObjectStore) -> Objects:
+    return Objects(client_for(store.endpoint, store.access_key, store.secret_key), store.bucket)
 
 
 def told(activities: list[Activity]) -> dict[str, Any]:
@@ -193,11 +198,11 @@ def test_what_the_archive_does_not_hold_stays(line_: Line, object_store: ObjectS
         "select object_key, last_position, \"partition\" from archive.segments where topic = 'decisions'"
         ' order by "partition", first_position limit 1'
     )
-    client = client_for(object_store.endpoint, object_store.access_key, object_store.secret_key)
+    objects = as_owner(object_store)
     if spoil == "gone":
-        client.delete_object(Bucket=object_store.bucket, Key=first[0])
+        objects.delete(first[0])
     elif spoil == "other bytes":
-        client.put_object(Bucket=object_store.bucket, Key=first[0], Body=b"other")
+        objects.put(first[0], b"other")
     else:
         line_.sql(
             "update bus.log set event_id = 'another' where topic = 'decisions' and \"partition\" = 0 and \"position\" = 3"
@@ -305,9 +310,8 @@ def a_changed_archive_is_named(line: Line, object_store: ObjectStore) -> None:
         ' and records > 1 order by "partition", first_position limit 1',
         (line.run,),
     )[0]
-    client = client_for(object_store.endpoint, object_store.access_key, object_store.secret_key)
-    body = client.get_object(Bucket=object_store.bucket, Key=key)["Body"].read()
-    client.put_object(Bucket=object_store.bucket, Key=key, Body=packed(list(unpacked(body))[1:]))
+    objects = as_owner(object_store)
+    objects.put(key, packed(list(unpacked(objects.get(key)))[1:]))
     report = ask_for_report(line, reporter(line), 3)
     assert report is not None
     found = {e["name"]: e for e in report["equations"] if e["missing"] or e["surplus"]}
