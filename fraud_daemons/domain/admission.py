@@ -17,7 +17,7 @@ import orjson
 from fraud_daemons.domain.card_numbers import holds_pan, without_long_numbers, without_pans
 from fraud_daemons.domain.envelope import PROGRESS_MARK
 from fraud_daemons.domain.identity import canonical_json, derived_id, frame_key
-from fraud_daemons.domain.schemas import ReasonCode, validate_event
+from fraud_daemons.domain.schemas import ReasonCode, is_plain, validate_event
 
 UNPINNED: Final = ""
 """Run of a refusal whose event named no run that exists."""
@@ -49,6 +49,8 @@ class Item:
     raw: bytes | None = None
     broken: str | None = None
     """Why the line is no JSON at all; None when it is."""
+    plain: bool = False
+    """No text of it can hold a control character."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,7 +117,8 @@ def read_batch(body: bytes, *, ndjson: bool, events_max: int) -> list[Item]:
         raise Malformed(f"the body is not JSON: {error}") from error
     events = value if isinstance(value, list) else [value]
     _check_number(len(events), events_max)
-    return [Item(value=event) for event in events]
+    plain = is_plain(body)
+    return [Item(value=event, plain=plain) for event in events]
 
 
 def _check_number(events: int, events_max: int) -> None:
@@ -161,7 +164,7 @@ def _wrong(
     if item.broken:
         return ReasonCode.ENVELOPE_INVALID, f"the line is not JSON: {item.broken}"
     event = item.value
-    rejection = validate_event(event, currency=currency)
+    rejection = validate_event(event, currency=currency, plain=item.plain)
     if rejection is not None:
         return rejection.code, rejection.detail
     if event["event_type"] not in scope:

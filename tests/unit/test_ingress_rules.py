@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from itertools import pairwise
 
+import orjson
 import pytest
 
 from fraud_daemons.domain.admission import Malformed, read_batch
@@ -102,3 +103,18 @@ def test_a_body_is_read_as_object_array_or_lines() -> None:
     assert read_batch(b"[]", ndjson=False, events_max=1000) == []
     with pytest.raises(Malformed):
         read_batch(b"x\ny", ndjson=True, events_max=1000)
+
+
+@pytest.mark.parametrize("control", ["\x00", "\n", "\x1f", "\x7f"])
+def test_a_batch_that_looks_plain_holds_no_control_character(control: str) -> None:
+    """In JSON they stand as escapes, DEL as itself: a batch with one is not plain, and its event is refused."""
+    transaction = {"flow_id": "f", "occurred_at": TIMES[0], "amount_minor": 1, "currency": "USD"}
+    event = fan_out(transaction, platform_run_id=RUN, producer="c").events[0]
+    [good] = read_batch(orjson.dumps([event]), ndjson=False, events_max=10)
+    assert good.plain
+    event["payload"]["flow_id"] = f"a{control}b"
+    [bad] = read_batch(orjson.dumps([event]), ndjson=False, events_max=10)
+    assert not bad.plain
+    rejection = validate_event(bad.value, plain=bad.plain)
+    assert rejection is not None
+    assert "control character" in rejection.detail

@@ -1,0 +1,275 @@
+"""The gate by itself, beside what a bare admission reaches on the same server in the same run. Prints one JSON object.
+
+usage: gate_bench.py [--events 60000] [--batch 500] [--rounds 3] [--single-seconds 30] [--run-dir DIR]
+
+A platform of one pack (control_ingress) is brought up on its own substrate and taken down again, so nobody reads behind
+the gate. In turn, so that both meet the same machine: the floor probe's `gate` stage alone, then one client that POSTs
+the same number of events in batches over one connection. The four outputs come in equal parts, encoded beforehand like
+the probe's. An answer means that the receipts are committed with fsync. Memory is the gate's PSS after the first and
+after the last round. Last, single events at 50 a second, each timed from the moment it was due.
+
+On a machine with other work only the CPU per event compares: seconds of the gate's process, evidence included, by events.
+It is a yardstick and judges nothing.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import http.client
+import importlib.util
+import io
+import json
+import os
+import re
+import shutil
+import socket
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import orjson
+import psycopg
+from psycopg.conninfo import make_conninfo
+
+from fraud_daemons.domain.envelope import OUTPUTS, make_event
+from fraud_daemons.domain.identity import derived_id
+
+ROOT = Path(__file__).resolve().parents[1]
+COMMAND = Path(sys.executable).parent / "platform"
+PROBE = ROOT / "benchmarks/probes/floor_probe.py"
+SINGLES_PER_SECOND = 50
+COMMAND_SECONDS_MAX = 180
+
+
+class Alone:
+    """A platform of the gate's pack only."""
+
+    def __init__(self, run_dir: Path) -> None:
+        self.run_dir = run_dir
+        mine = {
+            "PLATFORM_PROFILE_RUN_DIR": str(run_dir),
+            "PLATFORM_PROFILE_PACKS": "control_ingress",
+            "PLATFORM_GATE_PORT": "0",
+        }
+        self._environment = {k: v for k, v in os.environ.items() if not k.startswith("PLATFORM")} | mine
+
+    def say(self, *words: str) -> Any:
+        done = subprocess.run(
+            [str(COMMAND), *words, "--json"], cwd=ROOT, env=self._environment, capture_output=True, text=True,
+            timeout=COMMAND_SECONDS_MAX, check=False,
+        )  # fmt: skip
+        if done.returncode:
+            raise SystemExit(
+                f"platform {' '.join(words)}: exit {done.returncode}: {(done.stderr or done.stdout)[-500:]}"
+            )
+        return json.loads(done.stdout)
+
+    def pid(self) -> int:
+        workers = [w for pack in self.say("status")["packs"] for w in pack["workers"]]
+        return next(int(w["pid"]) for w in workers if w["worker"] == "ingestion_gate")
+
+    def port(self) -> int:
+        return int(json.loads((self.run_dir / "ports.json").read_text())["gate_port"])
+
+    def secrets(self) -> dict[str, Any]:
+        found: dict[str, Any] = json.loads((self.run_dir / "secrets.json").read_text())
+        return found
+
+    def dsn(self, dbname: str) -> str:
+        password = self.secrets()["postgres"]["fp_owner"]
+        return make_conninfo(host=f"{self.run_dir}/pg", port=5432, user="fp_owner", password=password, dbname=dbname)
+
+
+class Client:
+    """One connection, kept open."""
+
+    def __init__(self, port: int, key: str) -> None:
+        self._connection = http.client.HTTPConnection("127.0.0.1", port, timeout=30)
+        self._connection.connect()
+        self._connection.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        self._headers = {"Content-Type": "application/json", "X-API-Key": key}
+
+    def post(self, body: bytes) -> bytes:
+        self._connection.request("POST", "/v1/events", body=body, headers=self._headers)
+        response = self._connection.getresponse()
+        answer = response.read()
+        if response.status != http.client.OK:
+            raise SystemExit(f"the gate answered {response.status}: {answer[:300]!r}")
+        return answer
+
+
+def events(run: str, *, first: int, count: int) -> list[dict[str, Any]]:
+    """`count` events of the four outputs in turn, of flows from `first` on."""
+    who = {"party_id": None, "account_id": None, "card_token": "", "device_id": None, "ip": None}
+    where = dict.fromkeys(("channel", "pos_entry_mode", "mcc", "merchant_name", "country", "state", "postal_code"))
+    made = []
+    for number in range(first, first + count // len(OUTPUTS)):
+        place = {"merchant_id": f"m{number % 997}", "terminal_id": f"t{number % 1999}", "arrival_seq": number + 1}
+        cards = who | {"card_token": f"card-{number % 5000}", "party_id": f"p{number % 5000}"}
+        payloads: dict[str, dict[str, Any]] = {
+            "traffic": {
+                "flow_id": f"f{number}",
+                "amount_minor": number % 50_000,
+                "currency": "USD",
+                "message_type": "0100",
+            },
+            "arrival_events": place | where | {"channel": "pos", "mcc": "5411"},
+            "arrival_entities": place | cards,
+            "flow_anchors": {"flow_id": f"f{number}"} | place | cards,
+        }
+        made += [
+            make_event(
+                event_type=output, payload=payloads[output], occurred_at="2026-01-01T00:00:00.000000Z", source_seq=number,
+                platform_run_id=run, scenario_run_id=derived_id("scenario", "gate_bench"), world="gate_bench",
+                producer="world_stream_producer",
+            )
+            for output in OUTPUTS
+        ]  # fmt: skip
+    return made
+
+
+def admitted_per_second(client: Client, run: str, *, first: int, count: int, batch: int) -> float:
+    made = events(run, first=first, count=count)
+    bodies = [orjson.dumps(made[at : at + batch]) for at in range(0, len(made), batch)]
+    began = time.perf_counter()
+    answers = [client.post(body) for body in bodies]
+    elapsed = time.perf_counter() - began
+    admitted = sum(answer.count(b'"ADMITTED"') for answer in answers)
+    if admitted != len(made):
+        raise SystemExit(f"{len(made)} events were sent and {admitted} admitted")
+    return admitted / elapsed
+
+
+def single_milliseconds(client: Client, run: str, *, first: int, seconds: float) -> list[float]:
+    """How long each of a steady stream of single events took, from when it was due: who is late delays the next."""
+    bodies = [orjson.dumps(e) for e in events(run, first=first, count=int(seconds * SINGLES_PER_SECOND))]
+    took, began = [], time.perf_counter()
+    for number, body in enumerate(bodies):
+        due = began + number / SINGLES_PER_SECOND
+        if (early := due - time.perf_counter()) > 0:
+            time.sleep(early)
+        client.post(body)
+        took.append((time.perf_counter() - due) * 1000)
+    return sorted(took)
+
+
+def probe_per_second(admin_dsn: str, *, events: int, batch: int) -> float:
+    """The floor probe's `gate` stage, alone, in a database of its own that is dropped again."""
+    probe = _probe_module(admin_dsn, events, batch)
+    with psycopg.connect(admin_dsn, autocommit=True) as admin:
+        admin.execute("drop database if exists floor_probe with (force)")
+        admin.execute("create database floor_probe")
+    try:
+        with psycopg.connect(probe.DSN, autocommit=True) as connection:
+            connection.execute(probe.SCHEMA)
+        said = io.StringIO()
+        with contextlib.redirect_stdout(said):
+            probe.gate()
+    finally:
+        with psycopg.connect(admin_dsn, autocommit=True) as admin:
+            admin.execute("drop database floor_probe with (force)")
+    found = re.search(r"gate +(\d+) records/s", said.getvalue())
+    if found is None:
+        raise SystemExit(f"the probe said {said.getvalue()!r}")
+    return float(found.group(1))
+
+
+def _probe_module(admin_dsn: str, events: int, batch: int) -> ModuleType:
+    """The probe as it lies there; it takes its arguments from the command line when it is loaded."""
+    before, sys.argv = sys.argv, ["floor_probe", admin_dsn, str(events), str(batch)]
+    try:
+        spec = importlib.util.spec_from_file_location("floor_probe", PROBE)
+        assert spec is not None
+        assert spec.loader is not None
+        module = importlib.util.module_from_spec(spec)
+        spec.loader.exec_module(module)
+    finally:
+        sys.argv = before
+    return module
+
+
+def pss_bytes(pid: int) -> int:
+    found = re.search(r"^Pss:\s+(\d+) kB", Path(f"/proc/{pid}/smaps_rollup").read_text(), flags=re.MULTILINE)
+    return int(found.group(1)) * 1024 if found else 0
+
+
+def cpu_seconds(pid: int) -> float:
+    """What a process has used so far, all its threads."""
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(") ")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
+def percentile(ordered: Sequence[float], share: float) -> float:
+    return round(ordered[min(len(ordered) - 1, int(share * len(ordered)))], 2)
+
+
+def measured(alone: Alone, plan: argparse.Namespace) -> dict[str, Any]:
+    run = alone.say("run", "new")["platform_run_id"]
+    pid, client = alone.pid(), Client(alone.port(), alone.secrets()["gate"]["producer_key"])
+    admitted_per_second(
+        client, run, first=0, count=plan.events // 4, batch=plan.batch
+    )  # warm: plans, caches, connections
+    first = plan.events
+    probe, gate, memory, cpu = [], [], [], []
+    for _ in range(plan.rounds):
+        probe.append(probe_per_second(alone.dsn("postgres"), events=plan.events, batch=plan.batch))
+        used = cpu_seconds(pid)
+        gate.append(admitted_per_second(client, run, first=first, count=plan.events, batch=plan.batch))
+        cpu.append((cpu_seconds(pid) - used) / plan.events * 1e6)
+        memory.append(pss_bytes(pid))
+        first += plan.events
+    singles = single_milliseconds(client, run, first=first, seconds=plan.single_seconds)
+    with psycopg.connect(alone.dsn("fraud_platform")) as connection:
+        [durable] = connection.execute(
+            "select current_setting('fsync') || current_setting('synchronous_commit') || current_setting('full_page_writes')"
+        ).fetchone() or [""]
+    return {
+        "admitted_per_second": round(statistics.median(gate)),
+        "probe_gate_per_second": round(statistics.median(probe)),
+        "admitted_over_probe": round(statistics.median(g / p for g, p in zip(gate, probe, strict=True)), 3),
+        "rounds": [{"gate": round(g), "probe": round(p)} for g, p in zip(gate, probe, strict=True)],
+        "gate_cpu_us_per_event": round(statistics.median(cpu), 1),
+        "gate_pss_bytes": memory,
+        "gate_pss_growth_percent": round(100 * (memory[-1] - memory[0]) / memory[0], 1),
+        "single_ms_at_50_per_second": {f"p{share:g}": percentile(singles, share / 100) for share in (50, 95, 99)},
+        "single_events": len(singles),
+        "events": plan.events,
+        "batch": plan.batch,
+        "durable": durable == "ononon",
+    }
+
+
+@contextlib.contextmanager
+def running(run_dir: Path | None) -> Iterator[Alone]:
+    folder = run_dir or Path(tempfile.mkdtemp(prefix="fp", dir="/tmp"))
+    alone = Alone(folder / "run")
+    try:
+        alone.say("up", "--timeout", "120")
+        yield alone
+    finally:
+        alone.say("down")
+        if run_dir is None:
+            shutil.rmtree(folder, ignore_errors=True)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description="The gate by itself, beside the floor probe's gate stage.")
+    parser.add_argument("--events", type=int, default=60_000)
+    parser.add_argument("--batch", type=int, default=500)
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--single-seconds", type=float, default=30.0)
+    parser.add_argument("--run-dir", type=Path, default=None)
+    plan = parser.parse_args()
+    with running(plan.run_dir) as alone:
+        print(json.dumps(measured(alone, plan), indent=1))
+
+
+if __name__ == "__main__":
+    main()
