@@ -65,7 +65,8 @@ def wait_for_report(
             )
         if report is not None:
             document: dict[str, Any] = orjson.loads(report.body)
-            return {**document, "evidence": {"object_key": report.object_key, "sha256": report.sha256}}
+            page = {"page_key": report.page_key, "page_sha256": report.page_sha256}
+            return {**document, "evidence": {"object_key": report.object_key, "sha256": report.sha256, **page}}
         refuse_held(beats)
         stop.rest(LOOK_EVERY_SECONDS)
     raise CommandError(
@@ -107,6 +108,7 @@ def render_verdict(document: dict[str, Any]) -> list[str]:
         lines.append(
             f"latency  last part admitted to decision: p50 {latency['p50']} ms  p95 {latency['p95']} ms  p99 {latency['p99']} ms"
         )
+    lines += _around(document)
     terms = {name: count for name, count in document["terms"].items() if count}
     lines.append("terms    " + ("  ".join(f"{name} {count}" for name, count in terms.items()) or "none"))
     lines += _flowing(document)
@@ -117,6 +119,21 @@ def render_verdict(document: dict[str, Any]) -> list[str]:
     )
     lines.append(f"verdict  {document['verdict']}: {good} of {len(equations)} equations hold, by ids{empty}")
     return lines + [line for equation in equations if not _balanced(equation) for line in _equation(equation)]
+
+
+def _around(document: dict[str, Any]) -> list[str]:
+    """Deaths, faults and sessions; nothing where the report is of an earlier version."""
+    if "restarts" not in document:
+        return []
+    unasked = {
+        worker: sum(count for cause, count in causes.items() if cause not in ("operator", "shutdown"))
+        for worker, causes in document["restarts"].items()
+    }
+    died = [f"{worker} died {count}" for worker, count in unasked.items() if count]
+    faults = [f"{worker} contained {sum(told.values())}" for worker, told in document["faults_contained"].items()]
+    opened = document["sessions_opened"]
+    sessions = [] if opened is None else [f"{opened} database sessions opened"]
+    return ["around   " + "  ".join([*(died or ["nobody died"]), *(faults or ["no fault contained"]), *sessions])]
 
 
 def _flowing(document: dict[str, Any]) -> list[str]:

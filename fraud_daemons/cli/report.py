@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import click
 
 from fraud_daemons.cli.options import Invocation, invocation, timeout_option
@@ -12,12 +14,14 @@ from fraud_daemons.errors import CommandError, ExitCode
 
 @click.command()
 @click.option("--run", "run", default=None, metavar="RUN", help="Run id; default: the current run.")
+@click.option("--html", "page", type=click.Path(dir_okay=False, path_type=Path), default=None, metavar="FILE",
+              help="Keep the report as a page, too.")  # fmt: skip
 @timeout_option(120)
 @invocation
-def command(call: Invocation, *, run: str | None, timeout_seconds: float) -> int:
+def command(call: Invocation, *, run: str | None, page: Path | None, timeout_seconds: float) -> int:
     """Every record accounted for, by ids. 0 = PASS, 1 = something is missing or surplus, 4 = nobody answered."""
     from fraud_daemons.acceptance.reporting import render_report, request_report, wait_for_report
-    from fraud_daemons.bootstrap import operator_database
+    from fraud_daemons.bootstrap import evidence_store, operator_database
     from fraud_daemons.state import retiring, runs
 
     profile = call.load_profile()
@@ -47,5 +51,8 @@ def command(call: Invocation, *, run: str | None, timeout_seconds: float) -> int
         clock=clock,
         timeout_seconds=timeout_seconds,
     )
+    if page is not None:
+        page.write_bytes(evidence_store(profile).get(document["evidence"]["page_key"]))
+        call.tell(f"the page is at {page}")
     call.answer(document, text=render_report(document))
     return int(ExitCode.GOOD if document["verdict"] == "PASS" else ExitCode.NO)

@@ -67,6 +67,11 @@ def report_key(*, platform_run_id: str, request_id: str) -> str:
     return f"{report_prefix(platform_run_id)}{request_id}.json"
 
 
+def report_page_key(*, platform_run_id: str, request_id: str) -> str:
+    """Key of the same report as a page for people."""
+    return f"{platform_run_id}/obs/run_report_page/{request_id}.html"
+
+
 def governance_key(*, platform_run_id: str, kind: str, event_id: str, at: str) -> str:
     """Key of one governance event; sorts by `at`, the compact form of its time."""
     return f"{platform_run_id or UNPINNED}/gov/{at}-{kind.lower()}-{event_id[:16]}.json"

@@ -18,6 +18,8 @@ from fraud_daemons.observability.pulse import pulse
 CONNECT_TIMEOUT_SECONDS = 3
 READ_TIMEOUT_SECONDS = 8
 CONNECTIONS_MAX = 8
+CONTENT_TYPES = {"gz": "application/gzip", "html": "text/html; charset=utf-8"}
+"""By what a key ends with; everything else is JSON."""
 
 REFUSED = {"AccessDenied", "InvalidAccessKeyId", "SignatureDoesNotMatch", "NoSuchBucket", "AllAccessDisabled", "403"}
 
@@ -56,7 +58,7 @@ class S3EvidenceStore:
                 Body=body,
                 IfNoneMatch="*",
                 Metadata={"sha256": sha256},
-                ContentType="application/gzip" if key.endswith(".gz") else "application/json",
+                ContentType=CONTENT_TYPES.get(key.rpartition(".")[2], "application/json"),
             )
         except Exception as error:
             if _code(error) not in ("PreconditionFailed", "412", "ConditionalRequestConflict", "409"):

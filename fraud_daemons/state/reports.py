@@ -11,7 +11,7 @@ from fraud_daemons.postgres_runtime.connector import Connection
 
 @dataclass(frozen=True)
 class Report:
-    """A report whose bytes are fixed; `object_key` is where its evidence goes."""
+    """A report whose bytes are fixed, as JSON and as a page; the keys are where its evidence goes."""
 
     platform_run_id: str
     request_id: str
@@ -19,6 +19,12 @@ class Report:
     body: bytes
     sha256: str
     object_key: str
+    page: bytes
+    page_sha256: str
+    page_key: str
+
+
+_COLUMNS = "platform_run_id, request_id, verdict, body, sha256, object_key, page, page_sha256, page_key"
 
 
 def take_in(connection: Connection, requests: Sequence[tuple[str, str, str]]) -> None:
@@ -44,17 +50,26 @@ def next_request(connection: Connection) -> tuple[str, str] | None:
 def intend(connection: Connection, report: Report, *, at: datetime) -> None:
     """Fix the report's bytes before they are put."""
     connection.execute(
-        "insert into reporter.reports (platform_run_id, request_id, verdict, body, sha256, object_key, state, reported_at)"
-        " values (%s, %s, %s, %s, %s, %s, 'INTENT', %s) on conflict do nothing",
-        (report.platform_run_id, report.request_id, report.verdict, report.body, report.sha256, report.object_key, at),
+        f"insert into reporter.reports ({_COLUMNS}, state, reported_at)"
+        " values (%s, %s, %s, %s, %s, %s, %s, %s, %s, 'INTENT', %s) on conflict do nothing",
+        (
+            report.platform_run_id,
+            report.request_id,
+            report.verdict,
+            report.body,
+            report.sha256,
+            report.object_key,
+            report.page,
+            report.page_sha256,
+            report.page_key,
+            at,
+        ),
     )
 
 
 def unwritten(connection: Connection) -> list[Report]:
     """Reports whose object is not known to be there."""
-    rows = connection.execute(
-        "select platform_run_id, request_id, verdict, body, sha256, object_key from reporter.reports where state = 'INTENT'"
-    )
+    rows = connection.execute(f"select {_COLUMNS} from reporter.reports where state = 'INTENT'")
     return [Report(*row) for row in rows]
 
 
@@ -86,7 +101,7 @@ def conflict_key(connection: Connection, *, platform_run_id: str, request_id: st
 def finished(connection: Connection, *, platform_run_id: str, request_id: str) -> Report | None:
     """The report that answers a request, when its evidence is written."""
     row = connection.execute(
-        "select platform_run_id, request_id, verdict, body, sha256, object_key from reporter.reports"
+        f"select {_COLUMNS} from reporter.reports"
         " where platform_run_id = %s and request_id = %s and state = 'COMPLETE'",
         (platform_run_id, request_id),
     ).fetchone()

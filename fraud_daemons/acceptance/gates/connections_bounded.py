@@ -16,7 +16,7 @@ from fraud_daemons.acceptance.gates.sessions import Ages, Changes, between
 from fraud_daemons.acceptance.gates.verdicts import Finding, judged, unmeasured
 
 PHASES: Final = ("gate_20", "gate_200", "liveness_idle_hold")
-FIRST_USES_MAX: Final = 16
+FIRST_USES_MAX: Final = 8
 """Sessions that Gate-200 may open though Gate-20 did not: threads of the gate and rarely used stores that see their first
 work only now. Fixed, and below what a connection per batch of Gate-200 would need."""
 

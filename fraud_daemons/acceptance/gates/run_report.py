@@ -125,8 +125,13 @@ def _off_its_hash(segment: Segment, complete: bool, store: EvidenceStore) -> str
 
 
 def _not_its_object(report: Mapping[str, Any], store: EvidenceStore) -> list[str]:
-    """The report that was answered and the object it names must be the same."""
+    """The report that was answered and the object it names must be the same, and the page beside it whole."""
     where = report["evidence"]
+    try:
+        if hashlib.sha256(store.get(where["page_key"])).hexdigest() != where["page_sha256"]:
+            return [f"its page {where['page_key']} was altered"]
+    except FatalFault:
+        return [f"its page {where['page_key']} is gone"]
     try:
         body = store.get(where["object_key"])
     except FatalFault:

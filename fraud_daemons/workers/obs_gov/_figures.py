@@ -18,6 +18,8 @@ from fraud_daemons.runtime.database import DatabaseOf, connections
 from fraud_daemons.state.every_server import every_server
 
 _SQL = "fraud_daemons.workers.obs_gov.sql"
+LATENCY_RECORDS_MAX: Final = 20_000
+"""Of a longer run a stage's latency is that of its newest records."""
 _OF_RUN = "where platform_run_id = %(run)s"
 
 STAGES: Final = (
@@ -117,6 +119,26 @@ class Figures:
         ):
             cursor.execute(load(_SQL, "latency.sql"), {"run": self._run})
             return cursor.fetchone() or {}
+
+    def stage_latency_ms(self) -> dict[str, dict[str, Any]]:
+        """Per stage p50, p95, p99 and over how many records: since the last part was admitted for the line up to the
+        decision, since the intent came for acting, since the decision was read for auditing."""
+        found = {
+            stage: self._percentiles(EVENT_BUS_DSN, "stage_latency_on_bus.sql", topic=topic, limit=LATENCY_RECORDS_MAX)
+            for stage, topic in (("bound", "flows.bound"), ("featured", "flows.featured"), ("decided", "decisions"))
+        }
+        found["acted"] = self._percentiles("AL_OUTCOMES_DSN", "stage_latency_acted.sql")
+        found["audited"] = self._percentiles("DLA_INDEX_DSN", "stage_latency_audited.sql")
+        return found
+
+    def producers(self) -> list[dict[str, Any]]:
+        """What the gate answered, by producer and event type."""
+        names = ("producer", "event_type", "admitted", "duplicate", "quarantined")
+        return [dict(zip(names, row, strict=True)) for row in self._rows(IG_ADMISSION_DSN, "answers_by_producer.sql")]
+
+    def _percentiles(self, dsn: str, statement: str, **parameters: Any) -> dict[str, Any]:
+        [row] = self._rows(dsn, statement, **parameters)
+        return dict(zip(("records", "p50", "p95", "p99"), row, strict=True))
 
     def _counts(self, figures: Sequence[tuple[str, str, str]]) -> dict[str, int]:
         counts = Counter[str]()

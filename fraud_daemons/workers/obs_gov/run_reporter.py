@@ -17,7 +17,7 @@ from fraud_daemons.bus.port import Record
 from fraud_daemons.domain.envelope import OUTPUTS, TRUTH
 from fraud_daemons.domain.identity import canonical_json
 from fraud_daemons.errors import PoisonFault
-from fraud_daemons.evidence.keys import report_key
+from fraud_daemons.evidence.keys import report_key, report_page_key
 from fraud_daemons.evidence.port import EvidenceConflict
 from fraud_daemons.observability import events
 from fraud_daemons.postgres_runtime.connector import Connection
@@ -26,10 +26,12 @@ from fraud_daemons.runtime.consumer import StatelessHandler
 from fraud_daemons.runtime.unit_of_work import UnitOfWork
 from fraud_daemons.runtime.worker import Worker, WorkerContext
 from fraud_daemons.state import progress, reports, segments
+from fraud_daemons.workers.obs_gov._circumstances import circumstances
 from fraud_daemons.workers.obs_gov._equation_terms import Line
 from fraud_daemons.workers.obs_gov._equations import LINES
 from fraud_daemons.workers.obs_gov._figures import Figures
 from fraud_daemons.workers.obs_gov._governance import HeldWatch, write_objects
+from fraud_daemons.workers.obs_gov._report_page import report_page
 from fraud_daemons.workers.obs_gov._retiring import Retiring
 from fraud_daemons.workers.obs_gov._sides import Readers, balancing
 
@@ -109,16 +111,14 @@ class Reporting(PlainActivity):
 
     def _fix(self, run: str, request_id: str) -> None:
         """Fix the report's bytes before anything is put."""
-        body = canonical_json(self._document(run, request_id))
-        verdict = orjson.loads(body)["verdict"]
+        document = self._document(run, request_id)
+        body = canonical_json(document)
+        sha256 = hashlib.sha256(body).hexdigest()
+        page = report_page(document, sha256=sha256)
         report = reports.Report(
-            run,
-            request_id,
-            verdict,
-            body,
-            hashlib.sha256(body).hexdigest(),
-            report_key(platform_run_id=run, request_id=request_id),
-        )
+            run, request_id, document["verdict"], body, sha256, report_key(platform_run_id=run, request_id=request_id),
+            page, hashlib.sha256(page).hexdigest(), report_page_key(platform_run_id=run, request_id=request_id),
+        )  # fmt: skip
         with self._context.database.scope() as connection:
             reports.intend(connection, report, at=self._context.clock.now())
 
@@ -128,6 +128,8 @@ class Reporting(PlainActivity):
             waiting = reports.unwritten(connection)
         for report in waiting:
             try:
+                if report.page:  # none in what an earlier version fixed
+                    self._context.store.put_once(report.page_key, report.page, sha256=report.page_sha256)
                 self._context.store.put_once(report.object_key, report.body, sha256=report.sha256)
             except (
                 EvidenceConflict
@@ -152,6 +154,7 @@ class Reporting(PlainActivity):
         outputs = figures.outputs()
         with self._context.database.scope() as connection:
             behind = self._behind or self._flowing(connection)
+            around = circumstances(connection, self._context.profile, run, now=self._context.clock.now())
         good = all(e["missing"] == 0 and e["surplus"] == 0 for e in self._equations)
         return {
             "platform_run_id": run,
@@ -165,6 +168,9 @@ class Reporting(PlainActivity):
             "equations": self._equations,
             "terms": figures.terms(),
             "latency_ms": figures.latency_ms(),
+            "stage_latency_ms": figures.stage_latency_ms(),
+            "producers": figures.producers(),
+            **around,
             "anchors": self._anchors(run),
             "verdict": "PASS" if good and self._something_went_through() else "FAIL",
         }
