@@ -15,7 +15,8 @@ from fraud_daemons.acceptance.gates.scene import Scene, Servers
 from fraud_daemons.acceptance.gates.sessions import Ages, Changes, between
 from fraud_daemons.acceptance.gates.verdicts import Finding, judged, unmeasured
 
-PHASES: Final = ("gate_20", "gate_200", "liveness_idle_hold")
+HOLD: Final = "liveness_idle_hold"
+PHASES: Final = ("gate_20", "gate_200", HOLD)
 FIRST_USES_MAX: Final = 8
 """Sessions that Gate-200 may open though Gate-20 did not: threads of the gate and rarely used stores that see their first
 work only now. Fixed, and below what a connection per batch of Gate-200 would need."""
@@ -31,23 +32,23 @@ def measure(scene: Scene) -> Finding:
 
 
 def judge(looks: Mapping[str, Servers], *, own: Mapping[str, int], ages: Ages) -> Finding:
-    """No session came and went; Gate-200 opened no more than first uses; the hold opened none. `own` = how many the
-    watching process itself had opened at each moment."""
+    """No session came and went with the events; Gate-200 and the hold opened no more than Gate-20 or first uses. `own` =
+    how many the watching process itself had opened at each moment."""
     changes: dict[str, Changes] = {}
     for before, phase in pairwise(("begin", *PHASES)):
         changes[phase] = between(looks[before], looks[phase], ages=ages, own=own[phase] - own[before])
     wrong = [
         f"{phase}: {change.came_and_went} of {change.opened} sessions were opened and closed again"
         for phase, change in changes.items()
-        if change.came_and_went > 0
+        if change.came_and_went > 0 and phase != HOLD  # who restarted while nothing flowed is the hold's own finding
     ]
     wrong += [f"{phase}: {said}" for phase, change in changes.items() for said in change.told if "counters" in said]
-    grown = changes["gate_200"].opened - changes["gate_200"].renewed
-    if grown > max(changes["gate_20"].opened, FIRST_USES_MAX):
-        wrong.append(f"gate_200 opened {grown} sessions, gate_20 {changes['gate_20'].opened}: they grow with events")
-    held = changes["liveness_idle_hold"].opened - changes["liveness_idle_hold"].renewed
-    if held > 0:
-        wrong.append(f"{held} sessions were opened while nothing flowed")
+    first = changes[PHASES[0]].opened
+    wrong += [
+        f"{phase} opened {grown} sessions, {PHASES[0]} {first}: they grow"
+        for phase, change in changes.items()
+        if phase != PHASES[0] and (grown := change.opened - change.renewed) > max(first, FIRST_USES_MAX)
+    ]
     last = looks[PHASES[-1]]
     there = sum(len(seen.sessions) for seen in last.values())
     figures = {phase: change.opened for phase, change in changes.items()}
@@ -63,6 +64,6 @@ def judge(looks: Mapping[str, Servers], *, own: Mapping[str, int], ages: Ages) -
 
 def _expected() -> str:
     return (
-        f"every session opened over {', '.join(PHASES)} is kept; ten times the events open at most"
-        f" {FIRST_USES_MAX} for first uses, the hold none"
+        f"every session opened over {', '.join(PHASES)} is kept; ten times the events open no more than the first ones did,"
+        f" or {FIRST_USES_MAX} for first uses"
     )
