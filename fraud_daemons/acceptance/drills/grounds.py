@@ -39,6 +39,17 @@ def behind_proxy(profile: Profile, tell: Tell) -> Iterator[tuple[Profile, Any]]:
             instance.call("down")
 
 
+@contextmanager
+def eager_trimming(profile: Profile, tell: Tell) -> Iterator[tuple[Profile, Any]]:
+    """The bus keeps nothing longer than its readers and the archive need it."""
+    eager = {"PLATFORM_TRIM_LOG_AGE_SECONDS": "0", "PLATFORM_TRIM_INTERVAL_SECONDS": "0.2"}
+    with own_instance(profile, settings=eager) as instance:
+        tell("a platform of the drill's own, its bus trimmed at once: up")
+        instance.must("up", "--timeout", "180")
+        yield instance.profile, None
+        instance.call("down")
+
+
 def lacking_for_small_logs() -> str | None:
     """What this machine lacks for a small file system, None when it has it."""
     return None if os.geteuid() == 0 else "root (it mounts a small tmpfs for the logs)"
