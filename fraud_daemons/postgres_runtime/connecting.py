@@ -165,7 +165,8 @@ def _enter(door: _Door, options: ConnectOptions) -> bool:
         if (fault := door.fault) is None:
             return False
     count("waited")
-    raise type(fault)(str(fault), reason=fault.reason) from fault
+    kind = FatalFault if isinstance(fault, FatalFault) else TransientFault
+    raise kind(str(fault), reason=fault.reason) from fault
 
 
 def _attempts(door: _Door, source: DsnSource, options: ConnectOptions) -> DeadlineConnection:

@@ -19,7 +19,14 @@ from psycopg import sql
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
 from fraud_daemons.acceptance.wire_proxy import Strike, WireProxy
-from fraud_daemons.errors import CommitAmbiguous, FatalFault, PlatformError, PoisonFault, TransientFault
+from fraud_daemons.errors import (
+    CommitAmbiguous,
+    ConfigurationError,
+    FatalFault,
+    PlatformError,
+    PoisonFault,
+    TransientFault,
+)
 from fraud_daemons.postgres_runtime import connecting
 from fraud_daemons.postgres_runtime.connector import (
     ConnectOptions,
@@ -464,6 +471,20 @@ def test_while_the_server_is_away_one_thread_tries_and_the_others_wait_for_it(
     assert {fault.reason for fault in faults} == {"postgres: connect timeout"}
     assert proxy.figures["accepted"] - accepted == 1
     assert grown(before)["waited"] == 7
+
+
+def test_what_the_prober_finds_wrong_with_the_settings_is_a_fault_of_configuration_for_all() -> None:
+    """A DSN that cannot even be read: whoever waited for the prober gets the same reason, and not an error of its own."""
+
+    def unreadable() -> str:
+        time.sleep(0.2)  # the others come meanwhile
+        raise ConfigurationError(["secrets.json: not JSON"], source="secrets")
+
+    source = source_of(unreadable)
+    assert caught(lambda: ask(source)).reason == "config: secrets.json: not JSON"
+    faults = in_threads(4, lambda: caught(lambda: ask(source)))
+    assert {fault.reason for fault in faults} == {"config: secrets.json: not JSON"}
+    assert all(isinstance(fault, FatalFault) for fault in faults)
 
 
 def test_when_the_server_is_back_those_who_waited_get_sessions_of_their_own(proxy: WireProxy, far: DsnSource) -> None:
