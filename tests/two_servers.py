@@ -32,15 +32,16 @@ class TwoServers(Line):
     def __init__(
         self, here: str, there: str, *, moved: tuple[str, ...], run_dir: Path, make_store: Callable[[], EvidenceStore]
     ) -> None:
-        super().__init__(here, run_dir=run_dir, make_store=make_store)
-        self.there = there
+        # what a Line appends and reads by itself is the bus, wherever that is
+        super().__init__(there if "EVENT_BUS_DSN" in moved else here, run_dir=run_dir, make_store=make_store)
+        self.here, self.there = here, there
         self.moved = moved
         write_secrets(run_dir, {"postgres": {role: f"secret of {role}" for role in all_roles()}})
         bootstrap.provision(self.profile())
 
     def profile(self, settings: Mapping[str, Any] | None = None) -> Profile:
         """The profile that names both servers."""
-        environment = {"PLATFORM_DSN": self.dsn, **dict.fromkeys(self.moved, self.there)}
+        environment = {"PLATFORM_DSN": self.here, **dict.fromkeys(self.moved, self.there)}
         overrides = {"profile.run_dir": str(self.run_dir), **(settings or {})}
         return load_profile("local_parity", root=ROOT, environment=environment, overrides=overrides)
 
@@ -63,7 +64,7 @@ class TwoServers(Line):
         """Plain SQL from outside, on the server where the first schema it names stands."""
         moved = {SCHEMA_OF[name] for name in self.moved}
         named = [schema for schema in re.findall(r"\b(\w+)\.\w+", statement) if schema in SCHEMA_OF.values()]
-        with psycopg.connect(self.there if named and named[0] in moved else self.dsn) as connection:
+        with psycopg.connect(self.there if named and named[0] in moved else self.here) as connection:
             cursor = connection.execute(statement, parameters)  # type: ignore[call-overload]
             return cursor.fetchall() if cursor.description else []
 

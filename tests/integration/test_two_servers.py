@@ -11,10 +11,14 @@ from pathlib import Path
 import psycopg
 import pytest
 
+from fraud_daemons import bootstrap
 from fraud_daemons.acceptance.tracing import trace
 from fraud_daemons.bus.dead_letters import bury
+from fraud_daemons.config.dsns import GROUPS, SCHEMA_OF
+from fraud_daemons.config.profiles import load_profile
 from fraud_daemons.errors import ConfigurationError, TransientFault
 from fraud_daemons.postgres_runtime.connector import close_thread_connections
+from fraud_daemons.postgres_runtime.provisioning import SERVICE_SCHEMAS
 from fraud_daemons.runtime.activity import Activity
 from fraud_daemons.state import progress
 from fraud_daemons.supervision.substrate.postgres import PostgresServer, start_server
@@ -22,6 +26,7 @@ from fraud_daemons.workers.decision_lane import decision_fabric
 from fraud_daemons.workers.rtdl_core import context_store_flow_binding, online_feature_plane
 from tests.integration.test_retiring import another_run_begins, decide, owners
 from tests.integration.whole_line import BEHIND_THE_GATE, TRANSACTIONS, ask_for_report, reporter, stream_the_world
+from tests.line import ROOT
 from tests.two_servers import TwoServers
 
 MOVED = (
@@ -29,6 +34,8 @@ MOVED = (
     "DLA_INDEX_DSN", "CASE_MGMT_LOCATOR", "LABEL_STORE_LOCATOR", "ARCHIVE_WRITER_LEDGER_DSN",
 )  # fmt: skip
 """Workers with the bus alternate with workers that publish to it by outbox; the ladder's steps stay behind."""
+THE_OTHERS = tuple(name for name in SCHEMA_OF if name not in MOVED)
+"""With MOVED every name: the bus and the gate's admissions too, so that those publish by outbox who did not before."""
 ROUNDS_MAX = 3000
 SMALL = {"loop.batch_records_max": 25, "evidence.linger_seconds": 0.0, "evidence.segment_records_max": 20,
          "trim.log_age_seconds": 0.0}  # fmt: skip
@@ -79,7 +86,7 @@ def two(
         access_key=store.writer_access_key, secret_key=store.writer_secret_key,
     )  # fmt: skip
     yield TwoServers(
-        postgres_server.dsn(name), other.dsn(name), moved=MOVED, run_dir=short_dir,
+        postgres_server.dsn(name), other.dsn(name), moved=getattr(request, "param", MOVED), run_dir=short_dir,
         make_store=lambda: S3EvidenceStore(lambda: settings),
     )  # fmt: skip
     close_thread_connections()
@@ -147,6 +154,40 @@ def test_the_line_over_two_servers(two: TwoServers, other: OtherServer, short_di
     assert all(stage["reached"] for stage in traced["stages"] if stage["stage"] in ("admitted", "bound", "featured", "decided", "audited"))  # fmt: skip
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("two", [THE_OTHERS], indirect=True, ids=["the others"])
+def test_the_line_with_every_other_name_moved(two: TwoServers, short_dir: Path) -> None:
+    """The bus on the second server, and every component there that was on the first before: every equation holds, whoever
+    stayed behind publishes by outbox, and each table stands where its name leads and nowhere else."""
+    stream_the_world(two, short_dir)
+    _finish(two, _everyone(two))
+    report = ask_for_report(two, reporter(two))
+    assert report is not None
+    assert [e for e in report["equations"] if e["missing"] or e["surplus"]] == []
+    assert report["verdict"] == "PASS"
+    assert report["stages"]["decided"] == TRANSACTIONS
+    tables = "select distinct table_schema from information_schema.tables"
+    with psycopg.connect(two.there) as there, psycopg.connect(two.here) as here:
+        stand = [{row[0] for row in server.execute(tables)} & set(SCHEMA_OF.values()) for server in (here, there)]
+        producers = {row[0] for row in there.execute("select distinct producer from bus.producers")}
+    assert stand == [{SCHEMA_OF[name] for name in MOVED}, {SCHEMA_OF[name] for name in THE_OTHERS}]
+    assert {"decision_fabric", "decision_log_audit", "case_management", "label_store"} <= producers
+    assert not {"context_store_flow_binding", "online_feature_plane", "action_layer", "case_trigger"} & producers
+
+
+@pytest.mark.parametrize("name", sorted(SCHEMA_OF))
+def test_each_name_moves_its_schema_and_no_other(name: str) -> None:
+    """With its group, or with the bus it commits with: what stands elsewhere is that schema alone, and what every server has."""
+    together = next((names for names in GROUPS.values() if name in names), (name,))
+    together = ("EVENT_BUS_DSN", "IG_ADMISSION_DSN") if name in ("EVENT_BUS_DSN", "IG_ADMISSION_DSN") else together
+    elsewhere = dict.fromkeys(together, "host=elsewhere dbname=x")
+    profile = load_profile("local_parity", root=ROOT, environment={"PLATFORM_DSN": "host=here dbname=x", **elsewhere})
+    here, there = bootstrap.servers(profile)
+    assert set(there.schemas) - set(SERVICE_SCHEMAS) == {SCHEMA_OF[one] for one in together}
+    assert set(here.schemas).isdisjoint({SCHEMA_OF[one] for one in together})
+    assert set(here.schemas) | set(there.schemas) == set(bootstrap.SCHEMAS)
+
+
 def _state_is_given_up_on_both(two: TwoServers) -> None:
     """The run is retired by the reporter's role, and each owner deletes its rows on its own server by its own."""
     another_run_begins(two)
@@ -198,7 +239,5 @@ def test_a_split_group_and_a_bus_without_its_admissions_are_refused_by_name(two:
     with pytest.raises(ConfigurationError, match=r"AL_\*"):
         two.profile()
     two.moved = ("EVENT_BUS_DSN",)
-    from fraud_daemons import bootstrap
-
     with pytest.raises(ConfigurationError, match="IG_ADMISSION_DSN and EVENT_BUS_DSN"):
         bootstrap.provision(two.profile())
