@@ -64,7 +64,7 @@ def retire(connection: Connection, run: str, *, report_key: str, at: datetime) -
 def retired(connection: Connection, *, before: datetime | None = None) -> dict[str, tuple[datetime, str]]:
     """Retired runs: when, and the key of the last report."""
     rows = connection.execute(
-        "select platform_run_id, retired_at, report_key from control.retired_runs where retired_at <= coalesce(%s, 'infinity')"
+        "select platform_run_id, retired_at, report_key from control.retired_runs where retired_at <= coalesce(%s::timestamptz, 'infinity')"
         " order by retired_at",
         (before,),
     )

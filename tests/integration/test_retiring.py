@@ -107,6 +107,15 @@ def test_a_run_that_ended_and_was_proved_whole_gives_its_state_up(whole: Line) -
     assert rows(line, KEPT, line.run) == before
 
 
+def test_who_asks_for_all_retired_runs_gets_them(line: Line) -> None:
+    """With a moment and without one, as the report's command asks."""
+    line.begin_run()
+    with line.database.scope() as connection:
+        retiring.retire(connection, line.run, report_key="k", at=line.clock.now())
+        assert retiring.retired(connection) == {line.run: (line.clock.now(), "k")}
+        assert retiring.retired(connection, before=datetime(2000, 1, 1, tzinfo=UTC)) == {}
+
+
 def test_a_repeat_of_a_retired_run_is_refused_and_never_admitted_again(whole: Line) -> None:
     """Before the rows go that a repeat is known by, nothing is admitted for the run any more; a gate that knew the run learns it."""
     line = whole
