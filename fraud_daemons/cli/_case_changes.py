@@ -72,12 +72,12 @@ def _change(
     run: str | None, timeout_seconds: float, **what: Any,
 ) -> int:  # fmt: skip
     """Ask for one change and print what became of it; 1 when the owner refused."""
-    from fraud_daemons.acceptance.case_changes import ask
+    from fraud_daemons.acceptance.asking import Owner, ask
     from fraud_daemons.bootstrap import operator_database
     from fraud_daemons.state import case_changes, cases
 
     profile, clock = call.load_profile(), SystemClock()
-    moment = _moment(at) or iso(clock.now())
+    moment = moment_of(at) or iso(clock.now())
     with reading(profile, "cases") as tables_of:
         chosen, connection = chosen_run(tables_of(PLATFORM_DSN), run), tables_of("CASE_MGMT_LOCATOR")
         case = cases.case_of(connection, chosen, case_id)
@@ -91,11 +91,12 @@ def _change(
             _not_before(moment, flows)
     version = case["version"] if expected_version is None and kind is not EntryKind.NOTE else expected_version
     body = request(
-        platform_run_id=chosen, case_id=case_id, kind=kind, actor=_actor(actor), at=moment, expected_version=version,
+        platform_run_id=chosen, case_id=case_id, kind=kind, actor=actor_of(actor), at=moment, expected_version=version,
         flows=flows, **what,
     )  # fmt: skip
+    owner = Owner("case_management", "CASE_MGMT_LOCATOR", case_changes.answer_to)
     answer = ask(
-        body, database_of=partial(operator_database, profile, "cases"), beats=profile.path("beats"), clock=clock,
+        body, owner, key=case_id, database_of=partial(operator_database, profile, "cases"), beats=profile.path("beats"), clock=clock,
         timeout_seconds=timeout_seconds,
     )  # fmt: skip
     if not answer.applied:
@@ -111,11 +112,12 @@ def _change(
     return int(ExitCode.GOOD)
 
 
-def _moment(text: str | None) -> str | None:
+def moment_of(text: str | None, *, hint: str = "--at") -> str | None:
+    """A time as its one text form. Raises BadParameter."""
     try:
         return None if text is None else iso(parse_iso(text))
     except ValueError as error:
-        raise click.BadParameter(f"{error}, e.g. 2018-07-18T12:00:00Z", param_hint="--at") from error
+        raise click.BadParameter(f"{error}, e.g. 2018-07-18T12:00:00Z", param_hint=hint) from error
 
 
 def _not_before(moment: str, flows: tuple[tuple[str, str], ...]) -> None:
@@ -128,7 +130,8 @@ def _not_before(moment: str, flows: tuple[tuple[str, str], ...]) -> None:
         )
 
 
-def _actor(name: str | None) -> str:
+def actor_of(name: str | None) -> str:
+    """Who it is that changes something. Raises UsageError for a user without a name."""
     if name is None:
         try:
             return getpass.getuser()

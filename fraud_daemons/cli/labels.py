@@ -1,4 +1,4 @@
-"""platform labels: what was known about a flow at a time, and what became known when."""
+"""platform labels: what was known about a flow at a time, what became known when; assert, export."""
 
 from __future__ import annotations
 
@@ -7,13 +7,16 @@ from typing import Any
 
 import click
 
+from fraud_daemons.cli._label_assertions import assert_command
+from fraud_daemons.cli._label_export import export_command
 from fraud_daemons.cli._listing import aligned, chosen_run, next_page, page_options, reading, run_option, with_footer
 from fraud_daemons.cli.options import Invocation, invocation
 from fraud_daemons.clock import SystemClock, iso, parse_iso
 from fraud_daemons.config.dsns import PLATFORM_DSN
-from fraud_daemons.domain.labels import FRAUD_DISPOSITION, LABEL_TYPES
+from fraud_daemons.domain.labels import FRAUD_DISPOSITION, LABEL_TYPES, PRECEDENCE
 from fraud_daemons.errors import CommandError, ExitCode
 
+SOURCES = tuple(PRECEDENCE)
 _HEADER = ("OBSERVED", "FLOW", "TYPE", "VALUE", "FRAUD TYPE", "SOURCE", "EFFECTIVE", "LABEL", "SUPERSEDES")
 _COLUMNS = (
     "observed_time",
@@ -66,10 +69,16 @@ def as_of_command(call: Invocation, *, flow_id: str, at: str | None, label_type:
 
 @command.command("list")
 @click.option("--at", "at", default=None, metavar="TIME", help="Only what was known at this time.")
+@click.option("--type", "label_type", type=click.Choice(LABEL_TYPES), default=None, help="Only this type.")
+@click.option("--value", default=None, help="Only this value.")
+@click.option("--source", type=click.Choice(SOURCES, case_sensitive=False), default=None, help="Only from this source.")
+@click.option("--flow", default=None, metavar="FLOW_ID", help="Only about this flow.")
 @run_option
 @page_options("LABEL_ID")
 @invocation
-def list_command(call: Invocation, *, at: str | None, run: str | None, limit: int, after: str | None) -> int:
+def list_command(
+    call: Invocation, *, at: str | None, run: str | None, limit: int, after: str | None, **only: str | None
+) -> int:
     """A run's assertions in the order in which they became known, superseded ones too."""
     from fraud_daemons.state import labels
 
@@ -78,9 +87,10 @@ def list_command(call: Invocation, *, at: str | None, run: str | None, limit: in
         chosen, connection = chosen_run(tables_of(PLATFORM_DSN), run), tables_of("LABEL_STORE_LOCATOR")
         if after is not None and not labels.exists(connection, chosen, after):
             raise CommandError(f"no label {after!r} in run {chosen}; see: platform labels list --run {chosen}")
-        rows = labels.list_assertions(connection, chosen, at=moment, after=after, limit=limit)
+        only |= {name: text.upper() for name in ("value", "source") if (text := only[name]) is not None}
+        rows = labels.list_assertions(connection, chosen, at=moment, after=after, limit=limit, only=only)
     more = next_page(rows, rows[-1]["label_id"] if rows else None, limit=limit)
-    document = {"platform_run_id": chosen, "at": moment and iso(moment), "labels": rows, "next": more}
+    document = {"platform_run_id": chosen, "at": moment and iso(moment), "only": only, "labels": rows, "next": more}
     call.answer(document, text=with_footer(_table(rows), more) if rows else f"no labels in {chosen}")
     return int(ExitCode.GOOD)
 
@@ -103,3 +113,7 @@ def _as_of_text(document: dict[str, Any]) -> str:
     said = "no label was known" if label is None else f"{label['value']} ({label['source']}, {label['observed_time']})"
     head = f"flow {document['flow_id']} as of {document['at']}: {said}"
     return f"{head}\n\n{_table(document['known'])}" if document["known"] else head
+
+
+for _each in (assert_command, export_command):
+    command.add_command(_each)

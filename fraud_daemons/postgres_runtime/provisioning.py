@@ -54,11 +54,13 @@ READS = {
     "ig": ("df.decisions", "checkpoints.positions"),
     "df": ("dl.postures", "ieg.versions", "dead_letters.letters"),
     "dl": ("checkpoints.positions",),
+    "label_store": ("df.decisions",),
     "archive": ("checkpoints.positions", "ig.segments", "dla.segments"),
 }
 """Tables of another component that a component may read: the gate answers GET /v1/decisions and looks how far the stages behind it have read; a decision is made under
 the posture of the degrade ladder, names the version of the entity graph, and also for a record that the feature plane set aside, wherever that plane's letters are; the degrade
-ladder looks how far the stages before a decision have read; the archive trims the bus behind every reader and every sealer."""
+ladder looks how far the stages before a decision have read; the archive trims the bus behind every reader and every sealer; a label asserted by
+command must be about a flow that was decided."""
 
 TRIMMER = "fp_archive"
 """The one role that may delete records of the bus, and only these."""

@@ -80,7 +80,8 @@ class Pace:
 
 class Consumer:
     """An activity that reads topics. `choose` may narrow the topics per step (all subscriptions by default);
-    `wants_idle` asks for `handle([])` when nothing came, for handlers with timers."""
+    `wants_idle` asks for `handle([])` when nothing came, for handlers with timers; `from_what_is_left` begins where a
+    trimmed topic begins: for requests, which are for nobody who was not there when they were made."""
 
     def __init__(
         self,
@@ -96,6 +97,7 @@ class Consumer:
         pace: Pace,
         choose: Callable[[Connection], Sequence[str]] | None = None,
         wants_idle: bool = False,
+        from_what_is_left: bool = False,
     ) -> None:
         self.name = name
         self.dead_letters = 0
@@ -109,6 +111,7 @@ class Consumer:
         self._pace = pace
         self._choose = choose
         self._wants_idle = wants_idle
+        self._from_what_is_left = from_what_is_left
         self._limit = pace.batch_records_max
         self._claim: Claim | None = None
         self._positions: dict[TopicPartition, int] | None = None
@@ -212,6 +215,7 @@ class Consumer:
     def _take_claim(self) -> Outcome:
         with self._bus.scope() as connection:
             partitions = self._bus.partitions(connection)
+            begins = self._bus.log(connection).beginnings(self._topics) if self._from_what_is_left else {}
         missing = [topic for topic in self._topics if topic not in partitions]
         if missing:
             raise FatalFault(
@@ -219,7 +223,11 @@ class Consumer:
             )
         subscriptions = [(topic, p) for topic in self._topics for p in range(partitions[topic])]
         with self._database.scope() as connection:
-            claim = PostgresCheckpoints(connection).claim(self.name, subscriptions)
+            checkpoints = PostgresCheckpoints(connection)
+            claim = checkpoints.claim(self.name, subscriptions)
+            left = {where: begins.get(TopicPartition(*where), 0) for where in claim.positions}
+            moves = {where: (at, left[where]) for where, at in claim.positions.items() if at < left[where]}
+            checkpoints.advance(claim, moves)
         self._claim = claim
         self._log.info(events.CHECKPOINT_CLAIMED, activity=self.name, epoch=claim.epoch)
         return Outcome()

@@ -110,6 +110,7 @@ class WorkerContext:
         name: str | None = None,
         choose: Callable[[Connection], Sequence[str]] | None = None,
         wants_idle: bool = False,
+        from_what_is_left: bool = False,
     ) -> Consumer:
         """An activity that feeds `handler` from `topics`. `name` (default: the worker's) keys its checkpoints."""
         return Consumer(
@@ -124,6 +125,7 @@ class WorkerContext:
             pace=self.pace,
             choose=choose,
             wants_idle=wants_idle,
+            from_what_is_left=from_what_is_left,
         )
 
     def sealer(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -107,12 +107,20 @@ def exists(connection: Connection, platform_run_id: str, label_id: str) -> bool:
 
 
 def list_assertions(
-    connection: Connection, platform_run_id: str, *, at: datetime | None, after: str | None, limit: int
+    connection: Connection,
+    platform_run_id: str,
+    *,
+    at: datetime | None,
+    after: str | None,
+    limit: int,
+    only: Mapping[str, str | None] | None = None,
 ) -> list[dict[str, Any]]:
-    """A page of a run's assertions known at `at` (None: all), behind label `after`; times as ISO text."""
+    """A page of a run's assertions known at `at` (None: all), behind label `after`; times as ISO text. `only` = by
+    label_type, value, source, flow; None of each is all."""
+    chosen = {**dict.fromkeys(("label_type", "value", "source", "flow")), **(only or {})}
     with connection.cursor(row_factory=dict_row) as cursor:
         cursor.execute(
-            load(_SQL, "labels_list.sql"), {"run": platform_run_id, "at": at, "after": after, "limit": limit}
+            load(_SQL, "labels_list.sql"), {"run": platform_run_id, "at": at, "after": after, "limit": limit, **chosen}
         )
         return [_as_text(row) for row in cursor]
 

@@ -277,15 +277,20 @@ PLANTS: Final[dict[str, Plant]] = {
     ),
     "truth_equals_labels": in_table(
         "label_store.assertions",
-        "case when r.source = 'EXTERNAL' then r.source_event_id end",
+        "case when r.source = 'EXTERNAL' and r.source_ref not like 'asserted:%%' then r.source_event_id end",
         _planted("label_id", "source_event_id"),
     ),
     "labels_equal_published": in_topic("labels", "convert_from(body, 'UTF8')::jsonb ? 'label_id'"),
     "dispositions_equal_human_labels": in_table(
         "label_store.assertions",
-        "case when r.source = 'HUMAN' then r.source_ref || '|' || r.flow_id end",
+        "case when r.source = 'HUMAN' and r.source_ref not like 'asserted:%%' then r.source_ref || '|' || r.flow_id end",
         _planted("label_id", "source_ref", "flow_id"),
         surplus=f"{PLANTED}|{PLANTED}",
+    ),
+    "assertions_equal_asserted_labels": in_table(
+        "label_store.assertions",
+        "case when r.source_ref like 'asserted:%%' then r.source_event_id end",
+        _planted("label_id", "source_event_id"),
     ),
     "reports_equal_report_objects": in_single_objects("obs/run_report", "request_id"),
     "governance_events_equal_objects": in_single_objects("gov", "event_id"),

@@ -12,6 +12,8 @@ from typing import Any
 
 import orjson
 
+from fraud_daemons.clock import parse_iso
+from fraud_daemons.domain import label_assertions
 from fraud_daemons.domain.case_changes import request
 from fraud_daemons.domain.cases import Disposition, EntryKind
 from fraud_daemons.domain.identity import derived_id
@@ -92,6 +94,7 @@ def finish(line: Line, *, replaced: Worker | None = None, settings: Mapping[str,
             else:
                 settle(line, worker, settings=settings)
         resolve_cases(line)
+        assert_labels(line)
 
 
 def govern(line: Line) -> None:
@@ -107,6 +110,23 @@ def govern(line: Line) -> None:
 def settle(line: Line, worker: Worker, *, settings: Mapping[str, Any] | None = None) -> None:
     """A worker does all there is to do, and seals at once."""
     line.work(worker, settings={"evidence.linger_seconds": 0.0, **(settings or {})})
+
+
+def assert_labels(line: Line, count: int = 2) -> None:
+    """Ask for a label of the first flows by id, by an outside source; asked again it is the same request."""
+    flows = line.sql(
+        "select flow_id, to_char(occurred_at at time zone 'UTC', 'YYYY-MM-DD\"T\"HH24:MI:SS.US\"Z\"') from df.decisions"
+        " where platform_run_id = %s order by flow_id limit %s",
+        (line.run, count),
+    )
+    for flow_id, occurred_at in flows:
+        # the generated world may lie ahead of the test's clock, and nothing is known before it happens
+        line.clock.advance(max(0.0, (parse_iso(occurred_at) - line.clock.now()).total_seconds()))
+        body = label_assertions.request(
+            platform_run_id=line.run, flow_id=flow_id, label_type="chargeback_status", value="OPENED", fraud_type=None,
+            source="EXTERNAL", observed_time=occurred_at, effective_time=None, asked_by="ada",
+        )  # fmt: skip
+        line.append("control", [body], key=lambda body: body["flow_id"], event_id=lambda body: body["request_id"])
 
 
 def resolve_cases(line: Line, count: int = 2) -> None:

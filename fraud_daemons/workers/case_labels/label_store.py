@@ -1,4 +1,5 @@
-"""label_store: what became known, when. The truth feed and resolved cases become assertions; nothing is ever changed.
+"""label_store: what became known, when. The truth feed, resolved cases and what people assert (`_label_requests`) become
+assertions; nothing is ever changed.
 
 A correction is another assertion that supersedes the first; both stay readable. The truth feed's progress marks are
 forwarded on `labels` behind the labels they cover: under the record's own key, which leads to the same partition of
@@ -24,6 +25,7 @@ from fraud_daemons.runtime.worker import Worker, WorkerContext
 from fraud_daemons.state import labels
 from fraud_daemons.state.labels import SourcedAssertion, SourcedMark
 from fraud_daemons.workers.case_labels._bodies import made_from
+from fraud_daemons.workers.case_labels._label_requests import LabelRequests
 
 
 class LabelStore(StatelessHandler):
@@ -78,8 +80,13 @@ def _publish(record: Record, item: SourcedAssertion | SourcedMark, unit: UnitOfW
 
 
 def build(context: WorkerContext) -> list[Activity]:
-    """One consumer of both topics."""
-    return [context.consumer(LabelStore(), topics=WORKER.consumes)]
+    """A consumer of what becomes known by itself, and one of what people assert."""
+    return [
+        context.consumer(LabelStore(), topics=(TRUTH, "case_events")),
+        context.consumer(
+            LabelRequests(context.beside), topics=("control",), name="label_store.requests", from_what_is_left=True
+        ),
+    ]
 
 
 WORKER = Worker(
@@ -87,7 +94,12 @@ WORKER = Worker(
     schema="label_store",
     dsn="LABEL_STORE_LOCATOR",
     build=build,
-    consumes=(TRUTH, "case_events"),
+    consumes=(TRUTH, "case_events", "control"),
     publishes=("labels",),
-    equations=("truth_equals_labels", "dispositions_equal_human_labels", "labels_equal_published"),
+    equations=(
+        "truth_equals_labels",
+        "dispositions_equal_human_labels",
+        "assertions_equal_asserted_labels",
+        "labels_equal_published",
+    ),
 )

@@ -61,7 +61,8 @@ LINES: Final[tuple[Line, ...]] = (
         Query(
             "label store: truth ids behind external assertions",
             "LABEL_STORE_LOCATOR",
-            "select source_event_id from label_store.assertions where platform_run_id = %(run)s and source = 'EXTERNAL'",
+            "select source_event_id from label_store.assertions where platform_run_id = %(run)s and source = 'EXTERNAL'"
+            " and source_ref not like 'asserted:%%'",
         ),
         letters("LABEL_STORE_LOCATOR", "label_store", "truth"),
     ),
@@ -87,8 +88,22 @@ LINES: Final[tuple[Line, ...]] = (
             "label store: what human assertions refer to",
             "LABEL_STORE_LOCATOR",
             "select source_ref || '|' || flow_id from label_store.assertions where platform_run_id = %(run)s"
-            " and source = 'HUMAN'",
+            " and source = 'HUMAN' and source_ref not like 'asserted:%%'",
         ),
         letters("LABEL_STORE_LOCATOR", "label_store", "case_events"),
+    ),
+    Line(
+        "assertions_equal_asserted_labels",
+        Query(
+            "label store: requests of people that it took",
+            "LABEL_STORE_LOCATOR",
+            "select request_id from label_store.requests where platform_run_id = %(run)s and outcome = 'APPLIED'",
+        ),
+        Query(
+            "label store: requests behind asserted labels",
+            "LABEL_STORE_LOCATOR",
+            "select source_event_id from label_store.assertions where platform_run_id = %(run)s"
+            " and source_ref like 'asserted:%%'",
+        ),
     ),
 )
