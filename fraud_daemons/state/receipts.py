@@ -8,6 +8,9 @@ from psycopg.rows import dict_row
 
 from fraud_daemons.domain.envelope import EVENT_TYPES
 from fraud_daemons.postgres_runtime.connector import Connection
+from fraud_daemons.postgres_runtime.statements import load
+
+_SQL = "fraud_daemons.state.sql"
 
 
 def admissions_of(connection: Connection, platform_run_id: str, event_id: str) -> list[dict[str, Any]]:
@@ -35,15 +38,28 @@ def segment_of(
 
 
 def quarantined(
-    connection: Connection, platform_run_id: str, *, reason: str | None, after: str | None, limit: int
+    connection: Connection,
+    platform_run_id: str,
+    *,
+    reason: str | None,
+    event_type: str | None = None,
+    redriven: bool | None = None,
+    after: str | None,
+    limit: int,
 ) -> list[dict[str, Any]]:
-    """A page of what was refused, by quarantine id, behind `after`. `platform_run_id` = "" for what names no run."""
+    """A page of what was refused, by quarantine id, behind `after`. `platform_run_id` = "" for what names no run;
+    `redriven` = only what went through later (True) or did not (False)."""
     with connection.cursor(row_factory=dict_row) as cursor:
         cursor.execute(
-            "select quarantine_id, event_id, event_type, reason, detail, producer, seen, quarantined_at from ig.quarantine"
-            " where platform_run_id = %(run)s and (%(reason)s::text is null or reason = %(reason)s)"
-            " and (%(after)s::text is null or quarantine_id > %(after)s) order by quarantine_id limit %(limit)s",
-            {"run": platform_run_id, "reason": reason, "after": after, "limit": limit},
+            load(_SQL, "receipts_quarantined.sql"),
+            {
+                "run": platform_run_id,
+                "reason": reason,
+                "event_type": event_type,
+                "redriven": redriven,
+                "after": after,
+                "limit": limit,
+            },
         )
         return cursor.fetchall()
 

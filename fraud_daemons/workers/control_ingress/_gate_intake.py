@@ -122,18 +122,38 @@ class Intake:
         settled = decide(known)
         new_ids = admissions.quarantine(connection, settled.refusals, producer=principal.name, at=at)
         admissions.count_repeats(connection, _by_type(settled.repeats), producer=principal.name)
-        records, first_of = self._records(connection, settled.fresh)
-        records += _quarantine_records(settled.refusals, new_ids)
-        placed = self._bus.log(connection).append(records)
-        places = [placed[index] or (0, 0) for index in first_of]
-        inserted = admissions.admit(connection, settled.fresh, places, producer=principal.name, at=at)
-        if inserted < len(settled.fresh):
+        refused = _quarantine_records(settled.refusals, new_ids)
+        places = self._append(connection, settled.fresh, refused, producer=principal.name, at=at)
+        if places is None:
             raise _Overtaken
         fresh = {
             candidate.identity: Receipt(candidate.payload_hash, principal.name, candidate.topic, *place, at)
             for candidate, place in zip(settled.fresh, places, strict=True)
         }
         return Admitted(settled, {**known, **fresh})
+
+    def admit_again(self, connection: Connection, fresh: Sequence[Candidate], *, producer: str, at: datetime) -> bool:
+        """Admit what was refused before, in the caller's transaction; False when another request was faster: roll back."""
+        if self._append(connection, fresh, [], producer=producer, at=at) is None:
+            return False
+        self.answered.update(admitted=len(fresh))
+        return True
+
+    def _append(
+        self,
+        connection: Connection,
+        fresh: Sequence[Candidate],
+        others: Sequence[OutRecord],
+        *,
+        producer: str,
+        at: datetime,
+    ) -> list[tuple[int, int]] | None:
+        """Records and receipts of fresh candidates, and other records behind them: the places, None when overtaken."""
+        records, first_of = self._records(connection, fresh)
+        placed = self._bus.log(connection).append([*records, *others])
+        places = [placed[index] or (0, 0) for index in first_of]
+        inserted = admissions.admit(connection, fresh, places, producer=producer, at=at)
+        return places if inserted == len(fresh) else None
 
     def _records(self, connection: Connection, fresh: Sequence[Candidate]) -> tuple[list[OutRecord], list[int]]:
         """What to append, and the index of each candidate's (first) record. A mark goes to every partition."""

@@ -7,7 +7,8 @@
     GET  /openapi.json, /schemas, /docs   what it takes and answers
 
 Authenticate, parse, validate, dedupe, admit, append - and what was admitted, refused or repeated commits together with
-the records on the bus. Two sealers turn receipts and refusals into evidence objects afterwards. It refuses to run on
+the records on the bus. Two sealers turn receipts and refusals into evidence objects afterwards. What was refused goes through again when a
+person asks for it (`_gate_redrives`). It refuses to run on
 another server than the bus: admission and append would be two commits, and the answer could be neither.
 """
 
@@ -39,6 +40,7 @@ from fraud_daemons.workers.control_ingress._gate_keys import Keys
 from fraud_daemons.workers.control_ingress._gate_openapi import openapi_document
 from fraud_daemons.workers.control_ingress._gate_pages import Pages
 from fraud_daemons.workers.control_ingress._gate_pressure import Limits, Pressure
+from fraud_daemons.workers.control_ingress._gate_redrives import Redrives
 from fraud_daemons.workers.control_ingress._gate_transactions import Transactions
 
 SEALERS = (
@@ -124,6 +126,12 @@ def build(context: WorkerContext) -> list[Activity]:
             name=QUARANTINE,
         ),
         DiskWatch(disk),
+        context.consumer(
+            Redrives(intake, context.beside, currency=currency),
+            topics=("control",),
+            name="ingestion_gate.redrives",
+            from_what_is_left=True,
+        ),
     ]
 
 
@@ -140,6 +148,7 @@ WORKER = Worker(
     schema="ig",
     dsn="IG_ADMISSION_DSN",
     build=build,
+    consumes=("control",),
     publishes=(*RECEIPT_TOPICS, QUARANTINE_TOPIC),
     equations=(
         "sent_equals_admitted_plus_quarantined",

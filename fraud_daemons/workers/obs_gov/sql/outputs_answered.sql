@@ -6,6 +6,10 @@ from (
   union all
   select event_type, 0, sum(repeats), 0 from ig.repeats where platform_run_id = %(run)s group by 1
   union all
-  select event_type, 0, 0, count(*) from ig.quarantine where platform_run_id = %(run)s group by 1
+  -- what was admitted at a redrive is admitted, and refused no more
+  select event_type, 0, 0, count(*) from ig.quarantine q where platform_run_id = %(run)s
+    and not exists (
+      select from ig.redrives r where r.quarantine_id = q.quarantine_id and r.outcome = 'ADMITTED'
+    ) group by 1
 ) as answers
 group by 1
