@@ -20,6 +20,7 @@ from fraud_daemons.cli._listing import (
 )
 from fraud_daemons.cli.options import Invocation, invocation
 from fraud_daemons.config.dsns import PLATFORM_DSN
+from fraud_daemons.domain.cases import Disposition
 from fraud_daemons.errors import CommandError, ExitCode
 
 
@@ -30,18 +31,33 @@ def command() -> None:
 
 @command.command("list")
 @click.option("--status", type=click.Choice(["OPEN", "RESOLVED"], case_sensitive=False), default=None)
+@click.option("--disposition", type=click.Choice([str(d) for d in Disposition], case_sensitive=False), default=None)
+@click.option("--assignee", default=None, metavar="NAME", help="Only what this person has.")
+@click.option("--unassigned", is_flag=True, help="Only what nobody has.")
+@click.option("--subject", default=None, metavar="CARD|FLOW", help="Only the cases of this card or flow.")
 @run_option
 @page_options("CASE_ID")
 @invocation
-def list_command(call: Invocation, *, status: str | None, run: str | None, limit: int, after: str | None) -> int:
+def list_command(
+    call: Invocation, *, status: str | None, disposition: str | None, assignee: str | None, unassigned: bool,
+    subject: str | None, run: str | None, limit: int, after: str | None,
+) -> int:  # fmt: skip
     """A run's cases, oldest first."""
     from fraud_daemons.state import cases
 
+    if unassigned and assignee is not None:
+        raise click.UsageError("--assignee and --unassigned exclude one another")
+    only = {
+        "status": status and status.upper(),
+        "disposition": disposition and disposition.upper(),
+        "assignee": "" if unassigned else assignee,
+        "subject": subject,
+    }
     with reading(call.load_profile(), "cases") as tables_of:
         chosen, connection = chosen_run(tables_of(PLATFORM_DSN), run), tables_of("CASE_MGMT_LOCATOR")
         if after is not None and cases.case_of(connection, chosen, after) is None:
             raise _unknown(after, chosen)
-        rows = cases.list_cases(connection, chosen, status=status and status.upper(), after=after, limit=limit)
+        rows = cases.list_cases(connection, chosen, only=only, after=after, limit=limit)
     more = next_page(rows, rows[-1]["case_id"] if rows else None, limit=limit)
     document = {"platform_run_id": chosen, "cases": [jsonable(row) for row in rows], "next": more}
     table = aligned(

@@ -23,7 +23,9 @@ from fraud_daemons.cli._listing import (
 from fraud_daemons.cli.options import Invocation, invocation
 from fraud_daemons.clock import iso, parse_iso
 from fraud_daemons.config.dsns import PLATFORM_DSN
+from fraud_daemons.domain.decisions import ABSENT, PRESENT
 from fraud_daemons.domain.policy import OUTCOMES
+from fraud_daemons.domain.posture import Mode
 from fraud_daemons.errors import CommandError, ExitCode
 
 
@@ -47,12 +49,18 @@ def command() -> None:
 @command.command("list")
 @click.option("--outcome", type=click.Choice(OUTCOMES, case_sensitive=False), default=None)
 @click.option("--since", type=_Moment(), default=None, help="Decided at or after this time, with a zone.")
+@click.option("--posture", type=click.Choice([str(mode) for mode in Mode], case_sensitive=False), default=None)
+@click.option("--features", type=click.Choice((PRESENT, ABSENT), case_sensitive=False), default=None,
+              help="Decided with features, or without.")  # fmt: skip
+@click.option("--card", default=None, metavar="CARD_TOKEN", help="Only this card's.")
+@click.option("--flow", default=None, metavar="FLOW_ID", help="Only this flow's.")
 @run_option
 @page_options("DECISION_ID")
 @invocation
 def list_command(
-    call: Invocation, *, outcome: str | None, since: datetime | None, run: str | None, limit: int, after: str | None
-) -> int:
+    call: Invocation, *, outcome: str | None, since: datetime | None, posture: str | None, features: str | None,
+    card: str | None, flow: str | None, run: str | None, limit: int, after: str | None,
+) -> int:  # fmt: skip
     """A run's decisions, newest first."""
     from fraud_daemons.state import decisions
 
@@ -61,8 +69,10 @@ def list_command(
         if after is not None and decisions.body_of(connection, after) is None:
             raise _unknown(after)
         rows = decisions.listing(
-            connection, run=chosen, outcome=outcome and outcome.upper(), since=since, after=after, limit=limit
-        )
+            connection, run=chosen, outcome=outcome and outcome.upper(), since=since, after=after, limit=limit,
+            only={"posture": posture and posture.upper(), "features": features and features.upper(), "card": card,
+                  "flow": flow},
+        )  # fmt: skip
     more = next_page(rows, rows[-1].decision_id if rows else None, limit=limit)
     document = {"platform_run_id": chosen, "decisions": [jsonable(asdict(row)) for row in rows], "next": more}
     table = aligned(

@@ -6,13 +6,14 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from fraud_daemons.cli._listing import next_page, page_options, with_footer
 from fraud_daemons.cli.options import Invocation, invocation
 from fraud_daemons.errors import CommandError, ExitCode
 
 if TYPE_CHECKING:
     from fraud_daemons.state.runs import Run
 
-LISTED_DEFAULT, LISTED_MAX = 20, 1000
+LISTED_DEFAULT = 20
 
 
 @click.group()
@@ -37,18 +38,23 @@ def new_command(call: Invocation, *, live: bool, note: str) -> int:
 
 
 @run.command("list")
-@click.option("--limit", type=click.IntRange(1, LISTED_MAX), default=LISTED_DEFAULT, show_default=True, metavar="N")
+@click.option("--live/--replay", "live", default=None, help="Only runs of this kind.")
+@page_options("RUN", default=LISTED_DEFAULT)
 @invocation
-def list_command(call: Invocation, *, limit: int) -> int:
+def list_command(call: Invocation, *, live: bool | None, limit: int, after: str | None) -> int:
     """The newest runs, newest first."""
     from fraud_daemons import bootstrap
     from fraud_daemons.state import runs
 
     with bootstrap.operator_database(call.load_profile(), "run").scope() as connection:
-        found = runs.newest(connection, limit=limit)
+        if after is not None and runs.find(connection, after) is None:
+            raise CommandError(f"there is no run {after!r}; see: platform run list")
+        found = runs.newest(connection, limit=limit, live=live, after=after)
+    more = next_page(found, found[-1].platform_run_id if found else None, limit=limit)
+    none = "no run yet; begin one with: platform run new" if live is None and after is None else "no such runs"
     call.answer(
-        {"runs": [_document(each) for each in found]},
-        text="\n".join(map(_line, found)) or "no run yet; begin one with: platform run new",
+        {"runs": [_document(each) for each in found], "next": more},
+        text=with_footer("\n".join(map(_line, found)), more) if found else none,
     )
     return int(ExitCode.GOOD)
 

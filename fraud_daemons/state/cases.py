@@ -158,13 +158,12 @@ def append_entry(connection: Connection, entry: Mapping[str, Any], *, at: dateti
 
 
 def list_cases(
-    connection: Connection, platform_run_id: str, *, status: str | None, after: str | None, limit: int
+    connection: Connection, platform_run_id: str, *, only: Mapping[str, str | None], after: str | None, limit: int
 ) -> list[dict[str, Any]]:
-    """A page of the queue, oldest first, behind case `after`."""
+    """A page of the queue, oldest first, behind case `after`. `only` = status, disposition, assignee ("" for nobody) and
+    subject; None of each is all."""
     with connection.cursor(row_factory=dict_row) as cursor:
-        cursor.execute(
-            load(_SQL, "cases_list.sql"), {"run": platform_run_id, "status": status, "after": after, "limit": limit}
-        )
+        cursor.execute(load(_SQL, "cases_list.sql"), {"run": platform_run_id, **only, "after": after, "limit": limit})
         return cursor.fetchall()
 
 

@@ -220,10 +220,12 @@ def listing(
     since: datetime | None = None,
     after: str | None = None,
     limit: int = 50,
+    only: Mapping[str, str | None] | None = None,
 ) -> list[Listed]:
-    """Decisions, newest first; `after` = the decision_id that ended the page before."""
+    """Decisions, newest first; `after` = the decision_id that ended the page before. `only` = posture, features, card, flow."""
+    chosen = {**dict.fromkeys(("posture", "features", "card", "flow")), **(only or {})}
     rows = connection.execute(
         load(_SQL, "decisions_list.sql"),
-        {"run": run, "outcome": outcome, "since": since, "after": after, "limit": limit},
+        {"run": run, "outcome": outcome, "since": since, "after": after, "limit": limit, **chosen},
     )
     return [Listed(*row) for row in rows]

@@ -70,10 +70,14 @@ def find(connection: Connection, platform_run_id: str) -> Run | None:
     return Run(*row) if row else None
 
 
-def newest(connection: Connection, *, limit: int) -> list[Run]:
-    """The newest runs, newest first."""
+def newest(connection: Connection, *, limit: int, live: bool | None = None, after: str | None = None) -> list[Run]:
+    """The newest runs, newest first, behind run `after`; `live` = only of this kind."""
     rows = connection.execute(
-        f"select {_COLUMNS} from control.runs order by started_at desc, platform_run_id desc limit %s", (limit,)
+        f"select {_COLUMNS} from control.runs where (%(live)s::boolean is null or live = %(live)s)"
+        " and (%(after)s::text is null or (started_at, platform_run_id) <"
+        " (select started_at, platform_run_id from control.runs where platform_run_id = %(after)s))"
+        " order by started_at desc, platform_run_id desc limit %(limit)s",
+        {"live": live, "after": after, "limit": limit},
     )
     return [Run(*row) for row in rows]
 
