@@ -54,3 +54,5 @@ def document_of(text: str, *, source: str) -> dict[str, Any]:
         return tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
         raise ConfigurationError([f"not valid TOML: {error}"], source=source) from error
+    except RecursionError as error:
+        raise ConfigurationError(["nested too deeply to be a policy"], source=source) from error

@@ -45,17 +45,19 @@ def stage_lags(at: ConnectionOf) -> list[tuple[str, str, int]]:
 
 
 def decisions(connection: Connection, platform_run_id: str) -> Mapping[str, Any]:
-    """Of a run's newest decisions: how many, by outcome, and the time from the last part admitted to the decision durable.
+    """Of a run's newest decisions: how many, by outcome, and the time from the last part admitted to the decision durable;
+    the newest with the share of known fraud at its terminal, None of it without features.
 
     `connection` = to DF_REPLAY_DSN."""
     row = connection.execute(
         load(_SQL, "overview_decisions.sql"), {"run": platform_run_id, "limit": DECISIONS_LOOKED_AT_MAX}
     ).fetchone()
-    looked_at, outcomes, p50, p95, p99 = row if row else (0, {}, None, None, None)
+    looked_at, outcomes, p50, p95, p99, newest = row if row else (0, {}, None, None, None, None)
     return {
         "looked_at": looked_at,
         "outcomes": outcomes or {},
         "latency_seconds": {"0.5": p50, "0.95": p95, "0.99": p99},
+        "newest": newest,
     }
 
 

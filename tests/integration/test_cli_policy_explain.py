@@ -94,6 +94,62 @@ def test_check_answers_no_with_every_problem(root: Path, capsys: pytest.CaptureF
     assert (code, "cannot be read" in str(said)) == (1, True)
 
 
+DEFECTS: list[tuple[str, str, int, str | None, str]] = [
+    ("unknown_field", HEAD + GOOD_RULE.replace("amount_minor", "amount_mino"), 11, "first", "amount_mino"),
+    ("unknown_key", HEAD + GOOD_RULE.replace("weight", "wait"), 10, "first", "unknown key 'wait'"),
+    ("type_error", HEAD + GOOD_RULE.replace("value = 1000", 'value = "much"'), 11, "first", "'much' is not"),
+    ("weight_type", HEAD + GOOD_RULE.replace("weight = 40", "weight = 4.5"), 10, "first", "whole number"),
+    ("unreachable", HEAD + GOOD_RULE.replace("weight = 40", 'weight = 0\noutcome = "BLOCK"')
+     + GOOD_RULE.replace("first", "second").replace("1000", "2000"), 13, "second", "unreachable: rule 'first'"),
+    ("contradiction", HEAD + GOOD_RULE.replace('{ field', '{ all = [{ field = "amount_minor", op = "<", value = 5 }, { field')
+     .replace("1000 }", "1000 }] }"), 11, "first", "can never fire"),
+    ("import_key", 'import = "os"\n' + HEAD + GOOD_RULE, 1, None, "imports and runs nothing"),
+    ("import_in_a_rule", HEAD + GOOD_RULE + 'python = "__import__(1)"\n', 12, "first", "imports and runs nothing"),
+    ("reads_a_label", HEAD + GOOD_RULE.replace("amount_minor", "fraud_disposition"), 11, "first", "label"),
+    ("not_toml", HEAD + "[[rules]\n", 7, None, "not valid TOML"),
+    ("empty", "", 1, None, "policy_id"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("name", "text", "line_number", "rule", "words"), DEFECTS, ids=[each[0] for each in DEFECTS])
+def test_a_defect_is_refused_by_check_and_by_activate_and_nothing_is_half_done(
+    name: str, text: str, line_number: int, rule: str | None, words: str,
+    line: Line, root: Path, capsys: pytest.CaptureFixture[str],
+) -> None:  # fmt: skip
+    """`check` names rule and line, `activate` refuses with the first of them in one line: no policy stored, no activation,
+    no governance event, and the policy that decides goes on."""
+    file = root / "config" / "policies" / f"{name}.toml"
+    file.write_text(text)
+    code, said = say(capsys, root, "policy", "check", str(file))
+    assert (code, said["ok"]) == (1, False)
+    told = [(p["line"], p["rule"]) for p in said["problems"] if words in p["problem"]]
+    assert told[:1] == [(line_number, rule)], said["problems"]
+    before = line.sql("select count(*) from control.governance")
+    code = run(["--root", str(root), "policy", "activate", name, "--reason", "x"])
+    err = capsys.readouterr().err
+    assert (code, err.count("\n")) == (1, 1)
+    assert "is refused, nothing was changed" in err
+    assert line.sql(
+        "select (select count(*) from control.policies), (select count(*) from control.policy_activations)"
+    ) == [(0, 0)]
+    assert line.sql("select count(*) from control.governance") == before
+    line.append("flows.featured", bind(line, [flow(1)]))
+    line.work(WORKER)
+    assert line.sql("select policy_id from df.decisions") == [("baseline",)]
+
+
+@pytest.mark.parametrize("raw", [b"\xff\xfe policy", b"\0" * 10, b"x = " + b"[" * 5000, b"a" * (1024 * 1024 + 1)])
+def test_bytes_that_are_no_policy_are_refused_in_a_line(
+    raw: bytes, root: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Not UTF-8, NUL, brackets without end, a megabyte of nothing: exit 1 and what is wrong, never a traceback."""
+    file = tmp_path / "raw.toml"
+    file.write_bytes(raw)
+    code, said = say(capsys, root, "policy", "check", str(file))
+    assert code == 1
+    assert "bug" not in str(said)
+
+
 def test_a_person_understands_why(line: Line, root: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """The rules that fired with what they saw, how far the thresholds were, what would have changed it; under a rung that
     forbids features the explanation says so; trimmed from the bus it says what is missing; unknown is exit 1."""

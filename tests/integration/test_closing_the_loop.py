@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from fraud_daemons.state import feature_labels
 from fraud_daemons.workers.case_labels import case_management, label_store
+from fraud_daemons.workers.decision_lane import decision_fabric
 from fraud_daemons.workers.rtdl_core import online_feature_plane
+from tests.console import Console, open_console
 from tests.integration import test_case_changes
 from tests.integration.lane import bind, flow
 from tests.integration.test_case_changes import Platform, one_case, working
@@ -43,6 +47,40 @@ def test_the_next_transaction_of_the_terminal_shows_the_disposition(line: Line, 
     assert loop(line, platform) == [(0.0, 3), (2 / 4, 4)]
     rows = line.sql("select flow_id, source, value, state from ofp.labels order by flow_id")
     assert rows == [("flow0", "HUMAN", "FRAUD", "APPLIED"), ("flow1", "HUMAN", "FRAUD", "APPLIED")]
+
+
+def test_the_console_shows_what_sql_shows(line: Line, platform: Platform) -> None:
+    """Case, labels and the newest decision's share stand in the console's picture as they stand in the tables: before the
+    command no case is resolved and the share is 0, after it one is, two labels are by people, and it is a half."""
+
+    def shown_and_stored(number: int, console: Console) -> tuple[list[Any], list[Any]]:
+        line.clock.advance(1.0)
+        line.work(decision_fabric.WORKER)
+        console.look()
+        ledgers = console.look()["ledgers"]  # what the tables said is shown with the status after it
+        newest = ledgers["decisions"]["newest"]
+        assert newest["flow_id"] == f"flow{number}"
+        shown = [ledgers["cases"]["RESOLVED"], ledgers["labels"]["HUMAN"], newest["terminal_fraud_share_7d"]]
+        [stored] = line.sql(
+            "select (select count(*) from case_mgmt.cases where status = 'RESOLVED'),"
+            " (select count(*) from label_store.assertions where source = 'HUMAN'),"
+            " (convert_from(body, 'UTF8')::jsonb -> 'features' ->> 'terminal_fraud_share_7d')::float8"
+            " from df.decisions where flow_id = %s",
+            (f"flow{number}",),
+        )
+        return shown, list(stored)
+
+    case = one_case(line)
+    share_of_the_next_flow(line, 7)
+    with open_console(line) as console:
+        shown, stored = shown_and_stored(7, console)
+        assert shown == stored == [0, 0, 0.0]
+        with working(line):
+            assert platform("cases", "resolve", case, "--disposition", "fraud", "--actor", "ada")[0] == 0
+        line.drain(line.activities(case_management.WORKER))
+        share_of_the_next_flow(line, 8)
+        shown, stored = shown_and_stored(8, console)
+        assert shown == stored == [1, 2, 2 / 4]
 
 
 def test_a_plane_that_takes_in_no_label_leaves_it_open(

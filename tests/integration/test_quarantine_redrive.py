@@ -31,7 +31,7 @@ def working(gate: Gate) -> Iterator[None]:
 
     def work() -> None:
         while not stop.wait(0.01):
-            gate.activities[-1].step()
+            gate.activities[-2].step()
         close_thread_connections()
 
     thread = threading.Thread(target=work)
@@ -84,7 +84,7 @@ def test_a_run_whose_refused_events_were_redriven_balances(
         assert (code, {row["outcome"] for row in again}) == (0, {"DUPLICATE"})
         assert [row["receipt"] for row in again] == [row["receipt"] for row in rows]
         for _ in range(2):
-            line.drain(gate.activities[1:-1], advance_seconds=2.0)
+            line.drain(gate.activities[1:-2], advance_seconds=2.0)
     assert line.sql("select quarantine_id, detail, seen from ig.quarantine order by 1") == before
     finish(line)
     report = ask_for_report(line, reporter(line))
@@ -175,7 +175,7 @@ def test_a_gate_that_is_away_is_said_and_the_request_is_carried_out_once(line: L
     assert "is ingestion_gate running?" in err
     for _ in range(2):
         with open_gate(line) as gate:
-            line.drain(gate.activities[-1:])
+            line.drain(gate.activities[-2:-1])
         line.sql("delete from checkpoints.positions where worker = 'ingestion_gate.redrives'")
     assert line.sql("select outcome from ig.redrives") == [("ADMITTED",)]
     assert len(line.records("traffic")) == 1

@@ -76,13 +76,16 @@ function drawTiles(picture, now) {
   const report = ledgers && ledgers.reports[0];
   const posture = ledgers && ledgers.posture;
   const labels = ledgers && Object.values(ledgers.labels).reduce((sum, n) => sum + n, 0);
+  const newest = ledgers && ledgers.decisions.newest;
+  const share = newest && newest.terminal_fraud_share_7d;
+  const known = share === null || share === undefined ? "" : `, ${Math.round(share * 100)} % of the newest decision's terminal known as fraud`;
   const tiles = [
     ["posture", "Posture", posture ? posture.mode : "–", posture ? `${posture.since ? `since ${age((now - Date.parse(posture.since)) / 1000)}: ` : ""}${posture.reason}` : "", posture && postureTone(posture.mode)],
     ["rate", "Decided a second", flow && flow.rates.decisions !== undefined ? count(Math.round(flow.rates.decisions)) : "–", flow ? `${count(flow.heads.decisions)} in all` : ""],
     ["waiting", "Records waiting", count(waiting), "all stages together"],
     ["latency", "Latency, p99", latency === null || latency === undefined ? "–" : `${count(Math.round(latency * 1000))} ms`, "admitted to decided"],
     ["cases", "Open cases", ledgers ? count(ledgers.cases.OPEN) : "–", ledgers ? `${count(ledgers.cases.RESOLVED)} resolved` : ""],
-    ["labels", "Labels", count(labels), ledgers ? `${count(ledgers.labels.HUMAN)} by people` : ""],
+    ["labels", "Labels", count(labels), ledgers ? `${count(ledgers.labels.HUMAN)} by people${known}` : ""],
     ["report", "Last report", report ? report.verdict : "none yet", report ? ago(report.reported_at, now) : "platform report", report && (report.verdict === "PASS" ? "good" : "bad")],
   ];
   keep($("tiles"), tiles, (t) => t[0],

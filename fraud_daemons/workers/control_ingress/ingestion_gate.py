@@ -125,13 +125,13 @@ def build(context: WorkerContext) -> list[Activity]:
             topics=(QUARANTINE_TOPIC,),
             name=QUARANTINE,
         ),
-        DiskWatch(disk),
         context.consumer(
             Redrives(intake, context.beside, currency=currency),
             topics=("control",),
             name="ingestion_gate.redrives",
             from_what_is_left=True,
         ),
+        DiskWatch(disk),
     ]
 
 
