@@ -48,7 +48,7 @@ def open_scene(
     """
     clock = clock or SystemClock()
     scene = Scene(
-        profile, deployment, clock, tell, run="", world=world or _own_world(profile), hold_seconds=hold_seconds,
+        profile, deployment, clock, tell, run="", world=world or "", hold_seconds=hold_seconds,
         begun_at=clock.now(), begun_monotonic=clock.monotonic(),
     )  # fmt: skip
     verdict = scene.look().verdict
@@ -57,6 +57,7 @@ def open_scene(
             f"accept: the platform is {verdict}, acceptance begins on one that is {READY}; see: platform status -v",
             exit_code=ExitCode.NO,
         )
+    scene.world = world or _own_world(profile)
     scene.rest(SECOND)
     scene.run = new_run(profile, note="acceptance", clock=clock).platform_run_id
     scene.begun_at, scene.begun_monotonic = clock.now(), clock.monotonic()

@@ -21,6 +21,7 @@ from fraud_daemons.observability.log_window import Mark, Window, written_since
 
 EXPECTED = "no fault, errno or SQLSTATE of the incident, no fault contained, none of its words; every log whole, no worker silent"
 TAIL_BYTES_MAX = 1024 * 1024
+POSTGRES_LOGS = "postgres_logs/"
 
 
 def measure(scene: Scene) -> Finding:
@@ -29,7 +30,10 @@ def measure(scene: Scene) -> Finding:
     fresh = {name: Mark(now.path, 0, 0) for name, now in scene.mark_logs().items() if name not in scene.logs}
     windows = {name: written_since(where) for name, where in {**scene.logs, **fresh}.items()}
     silent = [worker for worker in scene.workers if _silent(scene, worker, windows)]
-    views = None if _postgres_log_is_read(windows) else _activity_views(scene)
+    views = None
+    if not _every_server_tells_by_its_log(scene, windows):
+        views = _activity_views(scene)
+        windows = {name: window for name, window in windows.items() if not _unreadable(name, window)}
     now = scene.read_beats()
     return judge(windows, silent=silent, contained=contained(scene.beats, now), views=views, seconds=seconds)
 
@@ -85,7 +89,7 @@ def contained(before: Mapping[str, Heartbeat | None], now: Mapping[str, Heartbea
 
 
 def _hits(name: str, window: Window) -> list[Hit]:
-    if name.startswith("postgres_logs/"):
+    if name.startswith(POSTGRES_LOGS):
         return hits_of_postgres(name, window.lines)
     if name.startswith("logs/") and name.endswith(".log") and name.count(".") == 1 and "supervisord" not in name:
         return hits_of_worker(name, window.lines)
@@ -120,9 +124,15 @@ def _stamp(line: str) -> str:
     return rest[:19] if found else ""
 
 
-def _postgres_log_is_read(windows: Mapping[str, Window]) -> bool:
-    logs = [window for name, window in windows.items() if name.startswith("postgres_logs/")]
-    return bool(logs) and not any(window.gap and "cannot be read" in window.gap for window in logs)
+def _every_server_tells_by_its_log(scene: Scene, windows: Mapping[str, Window]) -> bool:
+    """Only the embedded server's log is ours to read."""
+    alone = scene.profile.embedded_postgres and len(scene.servers["begin"]) == 1
+    logs = [(name, window) for name, window in windows.items() if name.startswith(POSTGRES_LOGS)]
+    return alone and bool(logs) and not any(_unreadable(name, window) for name, window in logs)
+
+
+def _unreadable(name: str, window: Window) -> bool:
+    return name.startswith(POSTGRES_LOGS) and "cannot be read" in (window.gap or "")
 
 
 def _activity_views(scene: Scene) -> dict[str, Any]:
