@@ -73,6 +73,23 @@ def database(postgres_server: PostgresServer) -> Iterator[str]:
         connection.execute(f"DROP DATABASE {name} WITH (FORCE)")
 
 
+@pytest.fixture
+def login(database: str) -> Iterator[str]:
+    """A login role with password "right", dropped afterwards."""
+    import psycopg
+    from psycopg import sql
+
+    from fraud_daemons.postgres_runtime.connector import close_thread_connections
+
+    role = f"test_{uuid.uuid4().hex[:12]}"
+    with psycopg.connect(database, autocommit=True) as owner:
+        owner.execute(sql.SQL("create role {} login password 'right'").format(sql.Identifier(role)))
+    yield role
+    close_thread_connections()
+    with psycopg.connect(database, autocommit=True) as owner:
+        owner.execute(sql.SQL("drop owned by {0}; drop role {0}").format(sql.Identifier(role)))
+
+
 @pytest.fixture(scope="session")
 def object_store() -> Iterator[ObjectStore]:
     """A running object store of the embedded kind; `.endpoint`, `.access_key`, `.secret_key`, `.bucket`, `.writer_*`."""

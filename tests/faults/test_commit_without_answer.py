@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 import structlog
-from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
 from fraud_daemons.acceptance.wire_proxy import Strike, WireProxy
 from fraud_daemons.bus.postgres_log import PostgresBus
@@ -24,6 +23,7 @@ from tests.conftest import opened_line
 from tests.faults.test_killed_at_every_statement import Doubler, Setting
 from tests.integration import whole_line
 from tests.line import Line
+from tests.proxied import proxied, through
 
 if TYPE_CHECKING:
     from fraud_daemons.supervision.substrate.postgres import PostgresServer
@@ -38,12 +38,6 @@ def proxy(database: str) -> Iterator[WireProxy]:
     with proxied(database) as running:
         yield running
         close_thread_connections()
-
-
-def proxied(dsn: str) -> WireProxy:
-    """A network of its own in front of the server of a DSN that leads to a unix socket."""
-    parts = conninfo_to_dict(dsn)
-    return WireProxy(f"{parts['host']}/.s.PGSQL.{parts['port']}")
 
 
 def as_the_loop_would(activity: Activity) -> Outcome | None:
@@ -61,7 +55,7 @@ def test_at_any_commit_of_a_consumer_nothing_is_lost_or_repeated(
     database: str, proxy: WireProxy, strike: Strike, same_server: bool
 ) -> None:
     """For each COMMIT of a drain in turn: struck there, each record is in the state once, published once and in order."""
-    setting = Setting(make_conninfo(database, host="127.0.0.1", port=proxy.port), same_server=same_server)
+    setting = Setting(through(proxy, database), same_server=same_server)
 
     def drain() -> None:
         consumer = Consumer(
@@ -102,7 +96,7 @@ class StruckLine(Line):
 
     def behind(self, proxy: WireProxy, *, seed: int) -> None:
         """From now on."""
-        far = make_conninfo(self.dsn, host="127.0.0.1", port=proxy.port)
+        far = through(proxy, self.dsn)
         self.database = Database(DsnSource(f"FAR {self.dsn}", lambda: far), self.database.options)
         self.bus = PostgresBus(self.database.scope)
         self.proxy, self.dice = proxy, random.Random(seed)

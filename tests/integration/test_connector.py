@@ -275,18 +275,6 @@ def test_the_attempts_of_one_connect_outlast_a_short_gap(
     assert grown(before) == {"opened": 1, "retried": 1}
 
 
-@pytest.fixture
-def login(postgres_server: PostgresServer, database: str) -> Iterator[str]:
-    """A login role with password "right", dropped afterwards."""
-    role = f"test_{uuid.uuid4().hex[:12]}"
-    with psycopg.connect(database, autocommit=True) as owner:
-        owner.execute(sql.SQL("create role {} login password 'right'").format(sql.Identifier(role)))
-    yield role
-    close_thread_connections()
-    with psycopg.connect(database, autocommit=True) as owner:
-        owner.execute(sql.SQL("drop role {}").format(sql.Identifier(role)))
-
-
 def test_a_wrong_password_is_patience_first_and_a_fault_of_configuration_after_the_grace(
     database: str, login: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:

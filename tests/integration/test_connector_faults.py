@@ -37,9 +37,10 @@ from fraud_daemons.postgres_runtime.connector import (
     postgres_threadlocal_connection,
 )
 from fraud_daemons.postgres_runtime.scope_watch import LongScope, ScopeWatch
+from tests.proxied import proxied, through
 
 if TYPE_CHECKING:
-    from fraud_daemons.supervision.substrate.postgres import PostgresServer
+    pass
 
 pytestmark = pytest.mark.datastore
 # ruff: noqa: PT012 - a scope's body and its failure belong together: what is tested is the scope around them
@@ -69,10 +70,9 @@ def before() -> dict[str, int]:
 @pytest.fixture
 def proxy(database: str) -> Iterator[WireProxy]:
     """A network of its own between this test and its database, with a table of unique keys behind it."""
-    parts = conninfo_to_dict(database)
     with psycopg.connect(database) as owner:
         owner.execute("create table effects (id integer primary key)")
-    with WireProxy(f"{parts['host']}/.s.PGSQL.{parts['port']}") as running:
+    with proxied(database) as running:
         yield running
         close_thread_connections()
 
@@ -80,19 +80,7 @@ def proxy(database: str) -> Iterator[WireProxy]:
 @pytest.fixture
 def far(proxy: WireProxy, database: str) -> DsnSource:
     """The database as it is reached through the proxy."""
-    dsn = make_conninfo(database, host="127.0.0.1", port=proxy.port)
-    return source_of(lambda: dsn)
-
-
-@pytest.fixture
-def login(postgres_server: PostgresServer, database: str) -> Iterator[str]:
-    """A login role with password "right", dropped afterwards."""
-    role = f"test_{uuid.uuid4().hex[:12]}"
-    with psycopg.connect(database, autocommit=True) as owner:
-        owner.execute(sql.SQL("create role {} login password 'right'").format(sql.Identifier(role)))
-    yield role
-    with psycopg.connect(database, autocommit=True) as owner:
-        owner.execute(sql.SQL("drop role {}").format(sql.Identifier(role)))
+    return source_of(lambda: through(proxy, database))
 
 
 def grown(before: dict[str, int]) -> dict[str, int]:
@@ -205,13 +193,10 @@ def test_full_slots_are_patience_and_pass_by_themselves(short_dir: Path) -> None
 def test_while_no_server_takes_writes_it_is_patience_by_name(database: str) -> None:
     """The primary turns read only under an open session. With target_session_attrs the connector goes to no such server
     again: 25006 until one takes writes, and then the same scope works."""
-    parts = conninfo_to_dict(database)
-    name = sql.Identifier(str(parts["dbname"]))
-    socket_path = f"{parts['host']}/.s.PGSQL.{parts['port']}"
-    with WireProxy(socket_path) as proxy, psycopg.connect(database, autocommit=True) as owner:
+    name = sql.Identifier(str(conninfo_to_dict(database)["dbname"]))
+    source = source_of(lambda: make_conninfo(database, target_session_attrs="read-write"))
+    with psycopg.connect(database, autocommit=True) as owner:
         owner.execute("create table effects (id integer primary key)")
-        dsn = make_conninfo(database, host="127.0.0.1", port=proxy.port, target_session_attrs="read-write")
-        source = source_of(lambda: dsn)
         ask(source)
         owner.execute(sql.SQL("alter database {} set default_transaction_read_only = on").format(name))
         with (
@@ -399,9 +384,8 @@ def test_what_one_session_learns_of_the_server_outdates_its_siblings(
     another server stay."""
     dsn = database
     sources = [source_of(lambda: dsn) for _ in range(2)]
-    elsewhere = source_of(lambda: make_conninfo(database, host="127.0.0.1", port=tunnel.port))
-    parts = conninfo_to_dict(database)
-    with WireProxy(f"{parts['host']}/.s.PGSQL.{parts['port']}") as tunnel, Neighbour(sources[0]) as neighbour:
+    elsewhere = source_of(lambda: through(tunnel, database))
+    with proxied(database) as tunnel, Neighbour(sources[0]) as neighbour:
         with postgres_threadlocal_connection(sources[0], OPTIONS) as connection:
             connection.execute("create table effects (id integer primary key)")
         pids = [ask(source) for source in (*sources, elsewhere)]

@@ -13,7 +13,7 @@ import psycopg
 import pytest
 import structlog
 from psycopg import sql
-from psycopg.conninfo import conninfo_to_dict, make_conninfo
+from psycopg.conninfo import make_conninfo
 
 from fraud_daemons.acceptance.wire_proxy import WireProxy
 from fraud_daemons.clock import SystemClock
@@ -32,6 +32,7 @@ from fraud_daemons.runtime.activity import Outcome, PlainActivity
 from fraud_daemons.runtime.loop import Limits, Loop
 from fraud_daemons.runtime.signals import StopRequest
 from tests.line import ROOT
+from tests.proxied import proxied, through
 
 pytestmark = pytest.mark.datastore
 
@@ -108,17 +109,15 @@ class Worker:
 
 @pytest.fixture
 def proxy(database: str) -> Iterator[WireProxy]:
-    parts = conninfo_to_dict(database)
     with psycopg.connect(database) as owner:
         owner.execute("create table effects (id integer primary key)")
-    with WireProxy(f"{parts['host']}/.s.PGSQL.{parts['port']}") as running:
+    with proxied(database) as running:
         yield running
 
 
 @pytest.fixture
 def far(proxy: WireProxy, database: str) -> DsnSource:
-    dsn = make_conninfo(database, host="127.0.0.1", port=proxy.port)
-    return DsnSource(f"TEST_{uuid.uuid4().hex}", lambda: dsn)
+    return DsnSource(f"TEST_{uuid.uuid4().hex}", lambda: through(proxy, database))
 
 
 REFUSED, SILENT = ("refuse", "postgres: refused"), ("stall", "postgres: connect timeout")
@@ -155,29 +154,27 @@ def test_the_first_commit_after_an_outage_comes_within_two_seconds(
 
 
 def test_a_password_rotated_under_a_worker_is_named_and_recovered_from(
-    database: str, short_dir: Path, postgres_server: object
+    database: str, login: str, short_dir: Path
 ) -> None:
     """Rotated on the server while the worker runs: `waiting`, by its SQLSTATE, within 5 s; the right one in its place and it
     goes on, the same process."""
-    role, password = f"test_{uuid.uuid4().hex[:12]}", "first"
+    password, role = "right", sql.Identifier(login)
+    source = DsnSource(f"TEST_{uuid.uuid4().hex}", lambda: make_conninfo(database, user=login, password=password))
     with psycopg.connect(database, autocommit=True) as owner:
         owner.execute("create table effects (id integer primary key)")
-        owner.execute(sql.SQL("create role {} login password 'first'").format(sql.Identifier(role)))
-        owner.execute(sql.SQL("grant all on effects to {}").format(sql.Identifier(role)))
-        source = DsnSource(f"TEST_{uuid.uuid4().hex}", lambda: make_conninfo(database, user=role, password=password))
+        owner.execute(sql.SQL("grant all on effects to {}").format(role))
         with Worker(source, short_dir / "w.json") as worker:
             worker.committed_after(0.0)
-            owner.execute(sql.SQL("alter role {} password 'second'").format(sql.Identifier(role)))
-            owner.execute("select pg_terminate_backend(pid, 5000) from pg_stat_activity where usename = %s", [role])
+            owner.execute(sql.SQL("alter role {} password 'rotated'").format(role))
+            owner.execute("select pg_terminate_backend(pid, 5000) from pg_stat_activity where usename = %s", [login])
             ended = time.monotonic()
             while worker.says() != ("waiting", "postgres: 28P01"):
                 assert time.monotonic() - ended < 5
                 time.sleep(0.02)
             time.sleep(1)
-            password = "second"
+            password = "rotated"
             assert worker.committed_after(time.monotonic()) <= BAR_SECONDS
         assert worker.codes == [ExitCode.GOOD]
-        owner.execute(sql.SQL("drop owned by {0}; drop role {0}").format(sql.Identifier(role)))
 
 
 def test_a_wrong_password_at_start_is_named_at_once(database: str, short_dir: Path) -> None:

@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING
 
 import psycopg
 import pytest
-from psycopg.conninfo import conninfo_to_dict, make_conninfo
+from psycopg.conninfo import make_conninfo
 
 from fraud_daemons.acceptance.wire_proxy import Strike, WireProxy
+from tests.proxied import proxied, through
 
 if TYPE_CHECKING:
     from fraud_daemons.supervision.substrate.postgres import PostgresServer
@@ -21,14 +22,13 @@ pytestmark = pytest.mark.datastore
 
 @pytest.fixture
 def proxy(postgres_server: PostgresServer, database: str) -> Iterator[WireProxy]:
-    parts = conninfo_to_dict(database)
-    with WireProxy(f"{parts['host']}/.s.PGSQL.{parts['port']}") as running:
+    with proxied(database) as running:
         yield running
 
 
 @pytest.fixture
 def dsn(proxy: WireProxy, database: str) -> str:
-    return make_conninfo(database, host="127.0.0.1", port=proxy.port, connect_timeout=2)
+    return make_conninfo(through(proxy, database), connect_timeout=2)
 
 
 @pytest.fixture
