@@ -11,6 +11,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import orjson
+
+from fraud_daemons.acceptance.archive import Archived
 from fraud_daemons.bus.port import partition_of
 from fraud_daemons.domain.audit import chain_id
 from fraud_daemons.domain.cases import TRIGGERING_OUTCOMES, TriggerKind, trigger_id
@@ -33,13 +36,14 @@ class _Subject:
     event_ids: tuple[str, ...]
 
 
-def trace(at: ConnectionOf, run: str, identity: str) -> dict[str, Any] | None:
-    """The way of the flow behind an event, flow, decision, intent or trigger id; None when nobody has met it.
+def trace(at: ConnectionOf, run: str, identity: str, *, archived: Archived | None = None) -> dict[str, Any] | None:
+    """The way of the flow behind an event, flow, decision, intent or trigger id; None when nobody has met it. `archived`
+    gives the bodies of records that were trimmed from the bus.
 
     Answers {"platform_run_id", "id", "flow_id", "decision_id", "stages": [{"stage", "reached", "at", "note", …}],
     "dead_letters": […], "quarantined": […]}.
     """
-    subject = _subject(at, run, identity)
+    subject = _subject(at, run, identity, archived)
     quarantined = traces.quarantined(at("IG_ADMISSION_DSN"), run, identity)
     if subject is None:
         return _refused_only(run, identity, quarantined) if quarantined else None
@@ -72,13 +76,13 @@ def _refused_only(run: str, identity: str, quarantined: Sequence[Mapping[str, An
     return {"platform_run_id": run, "id": identity, "stages": [stage], "quarantined": quarantined, **none}
 
 
-def _subject(at: ConnectionOf, run: str, identity: str) -> _Subject | None:
+def _subject(at: ConnectionOf, run: str, identity: str, archived: Archived | None) -> _Subject | None:
     flow_id = traces.flow_of(at, run, identity)
     if flow_id is not None:
         return _Subject(run, identity, flow_id, _event_ids(at, run, flow_id))
     admitted = traces.admissions_of(at("IG_ADMISSION_DSN"), run, [identity])
     if admitted:
-        flow_id = _flow_of_event(at, run, admitted[0])
+        flow_id = _flow_of_event(at, run, admitted[0], archived)
     else:  # perhaps a flow that the gate admitted and nobody has read yet
         place = _place(at, run, "traffic", key=identity)
         if place is None:
@@ -88,12 +92,14 @@ def _subject(at: ConnectionOf, run: str, identity: str) -> _Subject | None:
     return _Subject(run, identity, flow_id, tuple(dict.fromkeys((identity, *event_ids))))
 
 
-def _flow_of_event(at: ConnectionOf, run: str, admission: Mapping[str, Any]) -> str | None:
+def _flow_of_event(at: ConnectionOf, run: str, admission: Mapping[str, Any], archived: Archived | None) -> str | None:
     """The flow an admitted event speaks of; an arrival speaks of the flow that is anchored to its frame, if any yet."""
-    record = traces.record_at(at("EVENT_BUS_DSN"), admission["topic"], admission["partition"], admission["position"])
-    if record is None:
+    place = (admission["topic"], admission["partition"], admission["position"])
+    record = traces.record_at(at("EVENT_BUS_DSN"), *place)
+    body = archived(run, place) if record is None and archived else None
+    if record is None and body is None:
         return None
-    event = record["body"]
+    event = record["body"] if record else orjson.loads(body or b"")
     payload = event["payload"]
     if "flow_id" in payload:
         return str(payload["flow_id"])

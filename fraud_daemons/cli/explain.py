@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -32,7 +33,7 @@ def command(call: Invocation, *, decision_id: str) -> int:
         if stored is None:
             raise CommandError(f"no decision {decision_id!r}; see: platform decisions list")
         decision = orjson.loads(stored)
-        record = _record(at, decision)
+        record = _record(profile, at, decision)
         text = _policy_text(profile, at, decision["policy"]["digest"])
     explanation, gap = None, _gap(record, text, decision)
     if gap is None:
@@ -42,11 +43,17 @@ def command(call: Invocation, *, decision_id: str) -> int:
     return int(ExitCode.GOOD)
 
 
-def _record(at: ConnectionOf, decision: Mapping[str, Any]) -> dict[str, Any] | None:
-    """The record the decision was made from, as the bus has it; None when it was trimmed."""
+def _record(profile: Profile, at: ConnectionOf, decision: Mapping[str, Any]) -> dict[str, Any] | None:
+    """The record the decision was made from, as the bus has it or, once it was trimmed, the archive; None when neither has."""
+    from fraud_daemons.acceptance.archive import archived_from
+    from fraud_daemons.bootstrap import evidence_store
     from fraud_daemons.state.decisions import made_from
 
-    body = made_from(at(EVENT_BUS_DSN), *decision["sources"]["decided_from"])
+    topic, partition, position = decision["sources"]["decided_from"]
+    body = made_from(at(EVENT_BUS_DSN), topic, partition, position)
+    if body is None:
+        archived = archived_from(at, partial(evidence_store, profile))
+        body = archived(decision["platform_run_id"], (topic, partition, position))
     return None if body is None else orjson.loads(body)
 
 

@@ -20,13 +20,15 @@ from fraud_daemons.errors import CommandError, ExitCode
 @invocation
 def command(call: Invocation, *, identity: str, run: str | None) -> int:
     """Was it admitted, who took it on, is the evidence there? 1 when nobody in the run has met this id."""
+    from fraud_daemons.acceptance.archive import archived_from
     from fraud_daemons.acceptance.tracing import trace
-    from fraud_daemons.bootstrap import operator_database
+    from fraud_daemons.bootstrap import evidence_store, operator_database
     from fraud_daemons.runtime.database import connections
 
-    with connections(partial(operator_database, call.load_profile(), "trace")) as at:
+    profile = call.load_profile()
+    with connections(partial(operator_database, profile, "trace")) as at:
         chosen = chosen_run(at(PLATFORM_DSN), run)
-        document = trace(at, chosen, identity)
+        document = trace(at, chosen, identity, archived=archived_from(at, partial(evidence_store, profile)))
     if document is None:
         raise CommandError(
             f"no event, flow or decision {identity!r} in run {chosen}; another run: --run (platform run list)"

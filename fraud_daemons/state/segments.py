@@ -99,6 +99,20 @@ def chain_ends(connection: Connection, schema: str, run: str) -> list[ChainEnd]:
     return [ChainEnd(*row) for row in connection.execute(statement.format(sql.Identifier(schema)), (run,))]
 
 
+def holding(connection: Connection, schema: str, family: str, run: str, place: tuple[str, int, int]) -> str | None:
+    """Key of the object that holds the record at `place` (topic, partition, position); None when none is known to."""
+    topic, partition, position = place
+    row = connection.execute(
+        sql.SQL(
+            'select object_key from {}.segments where family = %s and topic = %s and "partition" = %s'
+            " and first_position <= %s and last_position >= %s and platform_run_id = %s and state = 'COMPLETE'"
+            " order by first_position desc limit 1"
+        ).format(sql.Identifier(schema)),
+        (family, topic, partition, position, position, run),
+    ).fetchone()
+    return str(row[0]) if row else None
+
+
 def complete(connection: Connection, schema: str, segment: Segment) -> None:
     """Record that the object is there."""
     connection.execute(

@@ -11,6 +11,8 @@ from typing import Any
 import psycopg
 import pytest
 
+from fraud_daemons.acceptance.archive import archived_from
+from fraud_daemons.acceptance.tracing import trace
 from fraud_daemons.errors import FatalFault
 from fraud_daemons.evidence.archive_lines import packed, unpacked
 from fraud_daemons.runtime.activity import Activity
@@ -297,6 +299,19 @@ def test_the_report_of_a_run_holds_when_its_records_were_trimmed(
     ]
     assert counts[0] == counts[1]
     assert after["elapsed_seconds"] is not None
+    with line.database.scope() as connection:
+        at = lambda _name: connection  # noqa: E731
+        archived = archived_from(at, line.make_store)
+        [(event_id, flow_id)] = line.sql("select arrival_event_id, taken_by from csfb.frames where taken_by in (select flow_id"
+                                         " from csfb.bindings order by arrival_events_position limit 1)")  # fmt: skip
+        first = trace(at, line.run, event_id)
+        assert first is not None
+        assert first["flow_id"] is None, (
+            "its record is not on the bus, and without the archive nobody knows of whom it speaks"
+        )
+        traced = trace(at, line.run, event_id, archived=archived)
+    assert traced is not None
+    assert traced["flow_id"] == flow_id
     stranger = run_script(line, object_store)
     assert stranger.returncode == 0, stranger.stdout + stranger.stderr
     a_changed_archive_is_named(line, object_store)

@@ -16,7 +16,7 @@ from typing import Any, Final
 
 from fraud_daemons.config.dsns import EVENT_BUS_DSN
 from fraud_daemons.domain.envelope import TRUTH
-from fraud_daemons.errors import FatalFault
+from fraud_daemons.errors import FatalFault, TransientFault
 from fraud_daemons.evidence.archive_lines import ids_sha256, read_line, unpacked
 from fraud_daemons.observability import events
 from fraud_daemons.observability.disk import taken_bytes
@@ -81,6 +81,13 @@ class Trimmer(PlainActivity):
         self._differing: dict[Where, str] = {}
 
     def step(self) -> Outcome:
+        try:
+            return self._step()
+        except TransientFault as fault:  # the sealer speaks for the worker: it archives while another server is away
+            self._held_back = {"all topics": fault.reason}
+            return Outcome(rest_seconds=self._rest_seconds)
+
+    def _step(self) -> Outcome:
         self._measure()
         look = self._look()
         self._kept, self._held_back = look.kept(), {}
