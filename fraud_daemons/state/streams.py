@@ -74,6 +74,14 @@ def accept(connection: Connection, requests: Sequence[Mapping[str, Any]], *, at:
         )
 
 
+def requests(connection: Connection, stream_ids: Sequence[str]) -> dict[str, Mapping[str, Any]]:
+    """The requests that stand under these ids."""
+    rows = connection.execute(
+        "select stream_id, request from wsp.streams where stream_id = any(%s)", (list(stream_ids),)
+    )
+    return {row[0]: row[1] for row in rows}
+
+
 def oldest_open(connection: Connection) -> Stream | None:
     """The stream to work on: one that runs, else the first that waits."""
     row = connection.execute(

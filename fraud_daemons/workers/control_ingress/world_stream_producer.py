@@ -14,21 +14,17 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-import orjson
-
-from fraud_daemons.bus.port import Record
 from fraud_daemons.domain.envelope import OUTPUTS, TRUTH
-from fraud_daemons.errors import ConfigurationError, PoisonFault, TransientFault
+from fraud_daemons.errors import ConfigurationError, TransientFault
 from fraud_daemons.observability import events
 from fraud_daemons.runtime.activity import Activity, Outcome, PlainActivity
-from fraud_daemons.runtime.consumer import StatelessHandler
-from fraud_daemons.runtime.unit_of_work import UnitOfWork
 from fraud_daemons.runtime.worker import Worker, WorkerContext
 from fraud_daemons.state import streams
 from fraud_daemons.state.streams import FEEDS, JournalEntry, Stream, Tally
 from fraud_daemons.workers.control_ingress._producer_client import GateClient
 from fraud_daemons.workers.control_ingress._producer_hold import waiting_for
 from fraud_daemons.workers.control_ingress._producer_pacing import Pacing
+from fraud_daemons.workers.control_ingress._producer_requests import StreamRequests
 from fraud_daemons.workers.control_ingress._producer_rounds import (
     END_OF_WORLD,
     PRODUCER,
@@ -43,24 +39,8 @@ from fraud_daemons.workers.control_ingress._producer_rounds import (
 from fraud_daemons.worlds.sealed import World, open_world
 
 IDLE_REST_SECONDS = 0.25
-READY_FIELDS = ("stream_id", "platform_run_id", "world", "from")
 
 Answers = list[dict[str, Any]]
-
-
-class StreamRequests(StatelessHandler):
-    """Takes STREAM_READY messages on; other kinds on the topic are for others."""
-
-    def handle(self, records: Sequence[Record], unit: UnitOfWork) -> None:
-        requests = []
-        for record in records:
-            message = orjson.loads(record.body)
-            if message.get("kind") == "STREAM_READY":
-                missing = [name for name in READY_FIELDS if not isinstance(message.get(name), str)]
-                if missing:
-                    raise PoisonFault(f"STREAM_READY lacks {', '.join(missing)}", reason="STREAM_READY incomplete")
-                requests.append(message)
-        streams.accept(unit.connection, requests, at=unit.now)
 
 
 @dataclass
