@@ -115,6 +115,27 @@ def test_what_was_refused_is_listed_by_reason_and_shown_without_its_bytes(line: 
     assert json.loads(json.loads(out.splitlines()[-1])["payload"])["payload"]["currency"] == "EUR"
 
 
+def test_whoever_reads_evidence_is_written_down_and_a_list_of_reasons_is_no_reading(
+    line: Line, platform: Platform
+) -> None:
+    """A receipt, a refusal with its bytes, the archive: each reading is an event of the run that it was about, by name."""
+    event_id, _, refused = admitted(line, sealed=True)
+    quarantine_id = refused[0]["quarantine_id"]
+    platform("quarantine", "list")
+    platform("receipts", "show", event_id)
+    platform("quarantine", "show", quarantine_id)
+    platform("archive", "verify")
+    read = line.sql(
+        "select subject, platform_run_id, done_by <> '' from control.governance where kind = 'EVIDENCE_READ'"
+        " order by happened_at"
+    )
+    assert read == [
+        (f"receipt {event_id}", line.run, True),
+        (f"quarantine {quarantine_id}", line.run, True),
+        ("archive", line.run, True),
+    ]
+
+
 @pytest.mark.parametrize(
     ("words", "code", "said"),
     [

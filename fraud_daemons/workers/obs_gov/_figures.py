@@ -18,8 +18,8 @@ from fraud_daemons.runtime.database import DatabaseOf, connections
 from fraud_daemons.state.every_server import every_server
 
 _SQL = "fraud_daemons.workers.obs_gov.sql"
-LATENCY_RECORDS_MAX: Final = 20_000
-"""Of a longer run a stage's latency is that of its newest records."""
+LATENCY_RECORDS_MAX: Final = 5_000
+"""Of each partition; of a longer run a stage's latency is that of its newest records."""
 _OF_RUN = "where platform_run_id = %(run)s"
 
 STAGES: Final = (
