@@ -36,7 +36,7 @@ def footprint(run_dir: Path) -> Footprint:
     over the environment that would name it. A worker comes with what it imported, a server with its shared pages."""
     cpu: Counter[str] = Counter()
     pss: Counter[str] = Counter()
-    for pid, ended_ticks in _ours(run_dir):
+    for pid, ended_ticks in processes_of(run_dir):
         entry = Path("/proc", str(pid))
         try:
             name = _name(entry)
@@ -60,7 +60,7 @@ def cpu_per_transaction(before: Footprint, after: Footprint, transactions: int) 
     }
 
 
-def _ours(run_dir: Path) -> Iterator[tuple[int, int]]:
+def processes_of(run_dir: Path) -> Iterator[tuple[int, int]]:
     """(pid, ticks of children that ended) of the platform's processes, without this one."""
     marker = f"PLATFORM_RUN_DIR={run_dir}\0".encode()
     parents: dict[int, int] = {}

@@ -49,14 +49,9 @@ def _away(stage: Stage, before: int) -> None:
 
 def _kill(stage: Stage) -> None:
     """SIGKILL, as often as fits: the supervisor brings it back within 2 s, each time with a recovery."""
-    ends = stage.clock.monotonic() + stage.seconds
-    while not stage.fired["server_gone"] or stage.clock.monotonic() < ends:
-        pid = stage.service_pid(POSTGRES)
-        stage.signal(pid, signal.SIGKILL)
-        stage.await_gone(pid)
-        stage.fired["server_gone"] += 1
-        _await_accepts(stage)
-        stage.rest(stage.dice.uniform(0.5, 2.0))
+    stage.kill_service(
+        POSTGRES, serves=lambda: service.refusal(stage.deployment, POSTGRES) is None, rest_seconds=(0.5, 2.0)
+    )
     _measure_first_commit(stage)
 
 

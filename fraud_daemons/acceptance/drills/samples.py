@@ -12,14 +12,13 @@ from pathlib import Path
 from typing import Any
 
 from fraud_daemons.acceptance.drills.stage import Check
+from fraud_daemons.acceptance.footprint import footprint, processes_of
 from fraud_daemons.clock import Clock
-from fraud_daemons.supervision.deployment import RUN_DIR_VARIABLE
 
 SAMPLE_EVERY_SECONDS = 5.0
 SAMPLES_MIN = 8
 GROWTH_MAX = {"memory_bytes": 0.15, "files_open": 0.15, "sockets": 0.25}
 """By how much the last quarter's median may be above the median of what came before."""
-_PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")
 
 
 @dataclass
@@ -44,41 +43,21 @@ class Sampler:
     def _watch(self) -> None:
         while not self._stop.wait(SAMPLE_EVERY_SECONDS):
             at = round(self.clock.monotonic() - self._began, 1)
-            self.samples.append(
-                {"at": at, **use_of(processes_of(self.run_dir)), "disk_bytes": disk_bytes(self.run_dir)}
-            )
+            self.samples.append({"at": at, **use_of(self.run_dir), "disk_bytes": disk_bytes(self.run_dir)})
 
 
-def processes_of(run_dir: Path) -> set[int]:
-    """Every process that carries the run directory in its environment, and their children: PostgreSQL's sessions write
-    their title over the environment that would name it."""
-    mark = f"{RUN_DIR_VARIABLE}={run_dir}".encode()
-    parents: dict[int, int] = {}
-    ours: set[int] = set()
-    for entry in Path("/proc").iterdir():
-        if entry.name.isdigit() and int(entry.name) != os.getpid():
-            try:
-                parents[int(entry.name)] = int((entry / "stat").read_text().rpartition(")")[2].split()[1])
-                if mark in (entry / "environ").read_bytes():
-                    ours.add(int(entry.name))
-            except (OSError, IndexError):  # another user's process, or one that just left
-                continue
-    return ours | {pid for pid, parent in parents.items() if parent in ours}
-
-
-def use_of(pids: set[int]) -> dict[str, float]:
-    """Resident memory without what is shared, open files and sockets of `pids`."""
-    memory = files = sockets = 0
+def use_of(run_dir: Path) -> dict[str, float]:
+    """Memory (PSS), open files and sockets of the platform's processes."""
+    pids = {pid for pid, _ in processes_of(run_dir)}
+    files = sockets = 0
     for pid in pids:
-        entry = Path("/proc", str(pid))
         try:
-            resident, shared = map(int, (entry / "statm").read_text().split()[1:3])
-            links = [os.readlink(link) for link in (entry / "fd").iterdir()]  # noqa: PTH115 - Path.readlink is slower
+            links = [os.readlink(link) for link in Path(f"/proc/{pid}/fd").iterdir()]  # noqa: PTH115 - Path.readlink is slower
         except OSError:  # it left meanwhile
             continue
-        memory += (resident - shared) * _PAGE_BYTES
         files += len(links)
         sockets += sum(link.startswith("socket:") for link in links)
+    memory = footprint(run_dir).pss_bytes_total
     return {"memory_bytes": memory, "files_open": files, "sockets": sockets, "processes": len(pids)}
 
 

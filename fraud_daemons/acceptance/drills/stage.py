@@ -26,6 +26,7 @@ from fraud_daemons.supervision.deployment import Deployment
 
 LOOK_EVERY_SECONDS = 0.05
 GONE_SECONDS_MAX = 30.0
+SERVES_SECONDS_MAX = 60.0
 COMMAND_SECONDS_MAX = 180
 
 
@@ -100,6 +101,17 @@ class Stage:
         os.kill(pid, number)
         self.fired[f"{number.name.lower()}_sent"] += 1
         self.faults += number in (signal.SIGKILL, signal.SIGQUIT)
+
+    def kill_service(self, name: str, *, serves: Callable[[], bool], rest_seconds: tuple[float, float]) -> None:
+        """SIGKILL for an embedded service, as often as fits; each time until it serves again. Counts `server_gone`."""
+        ends = self.clock.monotonic() + self.seconds
+        while not self.fired["server_gone"] or self.clock.monotonic() < ends:
+            pid = self.service_pid(name)
+            self.signal(pid, signal.SIGKILL)
+            self.await_gone(pid)
+            self.fired["server_gone"] += 1
+            self.wait_for(serves, seconds=SERVES_SECONDS_MAX, what=f"{name} to serve again")
+            self.rest(self.dice.uniform(*rest_seconds))
 
     def await_gone(self, pid: int) -> None:
         """Wait until a process has left."""

@@ -1,8 +1,6 @@
-"""The object store away, and the supervisor itself killed or frozen."""
+"""The object store away: stopped, or killed."""
 
 from __future__ import annotations
-
-import signal
 
 from fraud_daemons.acceptance.drills.drill import Drill, own_store
 from fraud_daemons.acceptance.drills.stage import Stage
@@ -20,20 +18,13 @@ def _store_away(stage: Stage) -> None:
 
 def _store_kill(stage: Stage) -> None:
     """SIGKILL; the supervisor starts it again."""
-    ends = stage.clock.monotonic() + stage.seconds
-    while not stage.fired["store_gone"] or stage.clock.monotonic() < ends:
-        pid = stage.service_pid(OBJECTSTORE)
-        stage.signal(pid, signal.SIGKILL)
-        stage.await_gone(pid)
-        stage.fired["store_gone"] += 1
-        stage.wait_for(
-            lambda: service.refusal(stage.deployment, OBJECTSTORE) is None, seconds=60, what="the store to serve again"
-        )
-        stage.rest(stage.dice.uniform(0.3, 1.0))
+    stage.kill_service(
+        OBJECTSTORE, serves=lambda: service.refusal(stage.deployment, OBJECTSTORE) is None, rest_seconds=(0.3, 1.0)
+    )
 
 
 DRILLS = (
     Drill("store-away", "the object store is stopped and started again", _store_away, ("refused_looks",), needs=own_store),
-    Drill("store-kill", "the object store is killed (SIGKILL), again and again", _store_kill, ("sigkill_sent", "store_gone"),
+    Drill("store-kill", "the object store is killed (SIGKILL), again and again", _store_kill, ("sigkill_sent", "server_gone"),
           needs=own_store),
 )  # fmt: skip
