@@ -105,6 +105,8 @@ class DiskPicture:
     guarded: bool
     stored_bytes: Mapping[str, int] = field(default_factory=dict)
     """What the bus's log, the database it stands in and the embedded objects take, as archive_writer last measured it."""
+    held_back: Mapping[str, str] = field(default_factory=dict)
+    """Topic -> who keeps the trimming of what is due from it."""
 
 
 @dataclass(frozen=True)
@@ -145,12 +147,14 @@ def draw_picture(
 ) -> PlatformPicture:
     """Put together process states and the heartbeats in `beats`, for `packs` (pack -> workers) in their order."""
     by_name = {process.name: process for process in processes}
-    pictures, stored = [], dict[str, int]()
+    pictures, stored, held_back = [], dict[str, int](), dict[str, str]()
     for pack, workers in packs.items():
         drawn = []
         for worker in workers:
             beat = read_heartbeat(beats / f"{worker}.json")
-            stored |= beat.detail.get("stored_bytes", {}) if beat else {}
+            if beat:
+                stored |= beat.detail.get("stored_bytes", {})
+                held_back |= beat.detail.get("log", {}).get("held_back", {})
             process = by_name.get(worker, ProcessState(name=worker, pack=pack, state="stopped"))
             drawn.append(
                 judge_worker(process, beat, now_monotonic=now_monotonic, beat_age_seconds_max=beat_age_seconds_max)
@@ -162,7 +166,13 @@ def draw_picture(
         verdict=worst([pack.status for pack in pictures] + [service.status for service in services]),
         packs=tuple(pictures),
         substrate=tuple(services),
-        disk=judge_disk(disk, disk_free_bytes_min, [w for pack in pictures for w in pack.workers], stored),
+        disk=judge_disk(
+            disk,
+            disk_free_bytes_min,
+            [w for pack in pictures for w in pack.workers],
+            stored_bytes=stored,
+            held_back=held_back,
+        ),
     )
 
 
@@ -198,7 +208,9 @@ def judge_disk(
     use: DiskUse | None,
     free_bytes_min: int,
     workers: Sequence[WorkerPicture],
+    *,
     stored_bytes: Mapping[str, int] | None = None,
+    held_back: Mapping[str, str] | None = None,
 ) -> DiskPicture | None:
     """The room on the disk; guarded below the minimum, and for as long as a worker waits for more."""
     if use is None:
@@ -207,7 +219,9 @@ def judge_disk(
         worker.reason and worker.reason.startswith(DISK_REASON) for worker in workers
     )  # it opens with a tenth more
     guarded = shut or use.free_bytes < free_bytes_min
-    return DiskPicture(use.path, use.free_bytes, use.total_bytes, free_bytes_min, guarded, stored_bytes or {})
+    return DiskPicture(
+        use.path, use.free_bytes, use.total_bytes, free_bytes_min, guarded, stored_bytes or {}, held_back or {}
+    )
 
 
 def worst(statuses: Sequence[str]) -> str:

@@ -49,6 +49,8 @@ def render(picture: PlatformPicture, *, workers: bool = False, paint: Paint = pl
     lines += _aligned(rows)
     if picture.disk:
         lines.append(f"  {_disk_text(picture.disk, paint)}")
+        held = ", ".join(f"{topic} by {holder}" for topic, holder in picture.disk.held_back.items())
+        lines += [f"  trimming is held back: {held}"] if held else []
     causes = list(_causes(picture.workers))
     if picture.supervisor and picture.supervisor.reason:
         causes.insert(0, (FAILING, f"supervisor {picture.supervisor.status}:", picture.supervisor.reason))

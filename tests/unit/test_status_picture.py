@@ -229,15 +229,21 @@ def test_the_room_on_the_disk(tmp_path: Path, free: int, reason: str | None, gua
     drawn = _platform(tmp_path, {"alpha": state, "beta": ("ready", None), "gamma": ("ready", None)})
     workers = [worker for pack in drawn.packs for worker in pack.workers]
     stored = {"log": 3 << 30, "database": 7 << 29}
-    picture = replace(drawn, disk=judge_disk(DiskUse("/data", free, 10 << 30), 1 << 30, workers, stored))
+    picture = replace(
+        drawn,
+        disk=judge_disk(
+            DiskUse("/data", free, 10 << 30), 1 << 30, workers, stored_bytes=stored, held_back={"labels": "plane"}
+        ),
+    )
     assert picture.to_json()["disk"] == {
         "path": "/data", "free_bytes": free, "total_bytes": 10 << 30, "guard_free_bytes": 1 << 30, "guarded": guarded,
-        "stored_bytes": stored,
+        "stored_bytes": stored, "held_back": {"labels": "plane"},
     }  # fmt: skip
     [line] = [line for line in render(picture).splitlines() if line.startswith("  disk  ")]
     assert "free of 10 GiB" in line
     assert ("the gate is shut below 1 GiB (/data)" in line) is guarded
     assert ("; bus log 3 GiB, database with it 3.5 GiB" in line) is not guarded
+    assert "\n  trimming is held back: labels by plane\n" in render(picture) + "\n"
     assert drawn.disk is None
     assert "  disk  " not in render(drawn)
 

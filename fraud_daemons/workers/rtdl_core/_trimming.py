@@ -29,7 +29,8 @@ from fraud_daemons.state.trimming import Extent, Gone, Stand, Where, behind_most
 
 RECORDS_AT_ONCE_MAX: Final = 5000
 """Deleted in one transaction: a tenth of a second, and an outage repeats no more than that."""
-SEGMENTS_AT_ONCE_MAX: Final = 200
+SEGMENTS_AT_ONCE_MAX: Final = 50
+"""Objects read back for one stretch: a beat must fit in between, on a slow store too."""
 MEASURE_SECONDS: Final = 60.0
 WAITS_FOR: Final = {TRUTH: "labels"}
 """The feature plane asks the truth topic whether a world has a truth feed, until a mark of it has come on `labels`. So
