@@ -6,7 +6,9 @@ step and looks at what stands in the database and on the bus.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+import threading
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -21,7 +23,7 @@ from fraud_daemons.clock import ManualClock
 from fraud_daemons.config.profiles import load_profile
 from fraud_daemons.errors import PoisonFault
 from fraud_daemons.evidence.port import EvidenceStore
-from fraud_daemons.postgres_runtime.connector import ConnectOptions, DsnSource
+from fraud_daemons.postgres_runtime.connector import ConnectOptions, DsnSource, close_thread_connections
 from fraud_daemons.runtime.activity import Activity
 from fraud_daemons.runtime.consumer import StatelessHandler
 from fraud_daemons.runtime.database import Database
@@ -170,6 +172,36 @@ class Line:
             (name, self.clock.now(), live),
         )
         return name
+
+
+@contextmanager
+def at_work(
+    activities: Callable[[], Sequence[Activity]], *, clock: ManualClock | None = None, advance_seconds: float = 0.0
+) -> Iterator[None]:
+    """`activities`, made in a thread of their own, take steps there until the block ends; `clock` moves with each round."""
+    stop = threading.Event()
+
+    def work() -> None:
+        made = activities()
+        while not stop.wait(0.01):
+            if clock is not None:
+                clock.advance(advance_seconds)
+            for activity in made:
+                try:
+                    activity.step()
+                except PoisonFault as fault:
+                    activity.forget()
+                    activity.isolate(fault)
+        close_thread_connections()
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    try:
+        yield
+    finally:
+        stop.set()
+        thread.join(timeout=10)
+        assert not thread.is_alive()
 
 
 def _payload(body: Mapping[str, Any]) -> Mapping[str, Any]:

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import json
-import threading
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING
 
 import pytest
@@ -14,12 +13,11 @@ from fraud_daemons.cli.main import run
 from fraud_daemons.domain.case_changes import request
 from fraud_daemons.domain.cases import EntryKind
 from fraud_daemons.errors import ExitCode
-from fraud_daemons.postgres_runtime.connector import close_thread_connections
 from fraud_daemons.workers.case_labels import case_management, label_store
 from fraud_daemons.workers.decision_lane import decision_fabric
 from tests.case_labels_records import trigger
 from tests.integration.lane import bind, flow
-from tests.line import ROOT
+from tests.line import ROOT, at_work
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -46,26 +44,9 @@ def platform(
     return call
 
 
-@contextmanager
-def working(line: Line) -> Iterator[None]:
+def working(line: Line) -> AbstractContextManager[None]:
     """case_management at work, in a thread of its own."""
-    stop = threading.Event()
-
-    def work() -> None:
-        activities = line.activities(case_management.WORKER)
-        while not stop.wait(0.01):
-            for activity in activities:
-                activity.step()
-        close_thread_connections()
-
-    thread = threading.Thread(target=work)
-    thread.start()
-    try:
-        yield
-    finally:
-        stop.set()
-        thread.join(timeout=10)
-        assert not thread.is_alive()
+    return at_work(lambda: line.activities(case_management.WORKER))
 
 
 def one_case(line: Line, flows: int = 2) -> str:

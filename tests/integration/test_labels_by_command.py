@@ -8,9 +8,7 @@ import os
 import resource
 import subprocess
 import sys
-import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
@@ -20,38 +18,21 @@ import pytest
 from fraud_daemons.acceptance import training_slice
 from fraud_daemons.domain.features import FEATURE_NAMES
 from fraud_daemons.domain.label_assertions import VALUES
-from fraud_daemons.postgres_runtime.connector import close_thread_connections
 from fraud_daemons.workers.case_labels import label_store
 from fraud_daemons.workers.decision_lane import decision_fabric
 from tests.integration import test_case_changes
 from tests.integration.lane import bind, flow, pin
 from tests.integration.test_case_changes import Platform
-from tests.line import ROOT, Line
+from tests.line import ROOT, Line, at_work
 
 platform = test_case_changes.platform
 OCCURRED = "2018-07-18T00:00:{:02}.000000Z"
 FLOWS = 12
 
 
-@contextmanager
-def working(line: Line) -> Iterator[None]:
+def working(line: Line) -> AbstractContextManager[None]:
     """label_store at work, in a thread of its own."""
-    stop = threading.Event()
-
-    def work() -> None:
-        activities = line.activities(label_store.WORKER)
-        while not stop.wait(0.01):
-            for activity in activities:
-                activity.step()
-        close_thread_connections()
-
-    thread = threading.Thread(target=work)
-    thread.start()
-    try:
-        yield
-    finally:
-        stop.set()
-        thread.join()
+    return at_work(lambda: line.activities(label_store.WORKER))
 
 
 @pytest.fixture

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import json
-import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
@@ -13,34 +11,19 @@ import pytest
 
 from fraud_daemons.domain import admission
 from fraud_daemons.domain.schemas import ReasonCode, Rejection
-from fraud_daemons.postgres_runtime.connector import close_thread_connections
 from tests.case_labels_records import truth
 from tests.gate import CLIENT_KEY, Gate, open_gate, traffic
 from tests.integration import test_cli_receipts_quarantine
 from tests.integration.test_cli_receipts_quarantine import Platform
 from tests.integration.whole_line import TRANSACTIONS, ask_for_report, finish, reporter, stream_the_world
-from tests.line import Line
+from tests.line import Line, at_work
 
 platform = test_cli_receipts_quarantine.platform
 
 
-@contextmanager
-def working(gate: Gate) -> Iterator[None]:
+def working(gate: Gate) -> AbstractContextManager[None]:
     """The gate carries out what people ask, in a thread of its own."""
-    stop = threading.Event()
-
-    def work() -> None:
-        while not stop.wait(0.01):
-            gate.activities[-2].step()
-        close_thread_connections()
-
-    thread = threading.Thread(target=work)
-    thread.start()
-    try:
-        yield
-    finally:
-        stop.set()
-        thread.join()
+    return at_work(lambda: [gate.activities[-2]])
 
 
 def said(out: str) -> dict[str, Any]:

@@ -5,9 +5,8 @@ from __future__ import annotations
 import json
 import multiprocessing
 import signal
-import threading
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from typing import Any
 
 import orjson
@@ -31,36 +30,14 @@ from tests.integration import test_case_changes
 from tests.integration.lane import bind, flow, pin
 from tests.integration.test_case_changes import Platform
 from tests.integration.whole_line import ask_for_report, finish, reporter, stream_the_world
-from tests.line import Line
+from tests.line import Line, at_work
 
 platform = test_case_changes.platform
 
 
-@contextmanager
-def at_work(line: Line, worker: Worker) -> Iterator[None]:
+def working(line: Line, worker: Worker) -> AbstractContextManager[None]:
     """A worker in a thread of its own, on a clock that runs."""
-    stop = threading.Event()
-    context = line.context_for(worker)
-
-    def work() -> None:
-        activities = worker.build(context)
-        while not stop.wait(0.01):
-            context.clock.advance(0.2)  # type: ignore[attr-defined]
-            for activity in activities:
-                try:
-                    activity.step()
-                except PoisonFault as fault:
-                    activity.forget()
-                    activity.isolate(fault)
-        close_thread_connections()
-
-    thread = threading.Thread(target=work)
-    thread.start()
-    try:
-        yield
-    finally:
-        stop.set()
-        thread.join()
+    return at_work(lambda: line.activities(worker), clock=line.clock, advance_seconds=0.2)
 
 
 def said(out: str) -> dict[str, Any]:
@@ -102,7 +79,7 @@ def test_a_mended_worker_takes_the_record_and_the_report_counts_it_as_applied(
     assert report["terms"]["dead_lettered"] == 1
     [(letter, state)] = letters(line)
     assert (letter.partition(":")[0], state) == ("identity_entity_graph", "DEAD")
-    with at_work(line, identity_entity_graph.WORKER):
+    with working(line, identity_entity_graph.WORKER):
         code, out, _ = platform("deadletters", "redrive", letter, "--reason", "not yet mended", "--by", "ada", "--json")
         assert (code, said(out)["letters"][0]["state"]) == (1, "FAILED")
         assert letters(line) == [(letter, "DEAD")]
@@ -145,7 +122,7 @@ def test_a_bound_record_is_decided_when_its_letter_is_redriven_under_normal(
     [(letter, _)] = letters(line)
     monkeypatch.setattr(decision_fabric, "decide", healthy)
     pin(line, "NORMAL")
-    with at_work(line, decision_fabric.WORKER):
+    with working(line, decision_fabric.WORKER):
         assert platform("deadletters", "redrive", letter, "--reason", "mended")[::2] == (0, "")
     assert line.sql("select flow_id, feature_status from df.decisions") == [("flow1", "ABSENT")]
     assert [body["flow_id"] for body in line.bodies("decisions")] == ["flow1"]

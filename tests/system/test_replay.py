@@ -7,6 +7,7 @@ import json
 import os
 import shutil
 import subprocess
+import time
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,8 @@ import pytest
 from tests.system.platform_under_test import COMMAND, ROOT, PlatformUnderTest, wait_until
 
 TRANSACTIONS = 10_000
+MEMORY_KIB_MAX = 250 * 1024
+"""Whatever the length of the run: a few unpacked objects, and the interpreter with what it imports."""
 
 
 def copy_of(platform: PlatformUnderTest, run: str, folder: Path) -> Path:
@@ -40,11 +43,21 @@ def replay(project: Path, bucket: Path, *words: str) -> tuple[int, Any]:
         name: value for name, value in os.environ.items() if not name.startswith(("PLATFORM", "PYTEST", "AWS"))
     }
     environment["PLATFORM_PROFILE_RUN_DIR"] = str(project / "nothing")
-    done = subprocess.run(
-        [str(COMMAND), "--root", str(project), "replay", "--archive", str(bucket), *words, "--json"],
-        cwd=project, env=environment, capture_output=True, text=True, timeout=600, check=False,
-    )  # fmt: skip
-    return done.returncode, json.loads(done.stdout)
+    said = project / "said.json"
+    began = time.monotonic()
+    with said.open("w") as out:
+        child = subprocess.Popen(
+            [str(COMMAND), "--root", str(project), "replay", "--archive", str(bucket), *words, "--json"],
+            cwd=project, env=environment, stdout=out,
+        )  # fmt: skip
+        _, status, used = os.wait4(child.pid, 0)
+    child.returncode = os.waitstatus_to_exitcode(status)
+    document = json.loads(said.read_text())
+    print(
+        f"{document['decisions']} decisions in {time.monotonic() - began:.1f} s, {used.ru_maxrss / 1024:.0f} MB at most"
+    )
+    assert used.ru_maxrss < MEMORY_KIB_MAX
+    return child.returncode, document
 
 
 @pytest.mark.slow
