@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import multiprocessing
-import signal
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from typing import Any
@@ -26,6 +24,7 @@ from fraud_daemons.state.letters import LetterAddress
 from fraud_daemons.workers.decision_lane import decision_fabric
 from fraud_daemons.workers.rtdl_core import identity_entity_graph
 from tests.faults import test_killed_at_every_statement as faults
+from tests.faults.killing import killed_at
 from tests.integration import test_case_changes
 from tests.integration.lane import bind, flow, pin
 from tests.integration.test_case_changes import Platform
@@ -176,7 +175,6 @@ setting = faults.setting
 def test_killed_at_any_statement_of_a_redrive_it_happens_once(setting: faults.Setting) -> None:
     """For every boundary between statements: killed there and started again, the redriven record is in the state once and
     published once, the letter is REDRIVEN, the order DONE, and no checkpoint moved back."""
-    context = multiprocessing.get_context("fork")
     killed = 0
     for position, point in enumerate(range(1, 80)):
         with setting.bus.transaction() as log:
@@ -186,10 +184,8 @@ def test_killed_at_any_statement_of_a_redrive_it_happens_once(setting: faults.Se
         Picky.mended = True
         ordered(setting, position)
         close_thread_connections()
-        child = context.Process(target=faults._killing_at, args=(point, lambda: drain(picky(setting))))
-        child.start()
-        child.join()
-        killed += child.exitcode == -signal.SIGKILL
+        was_killed = killed_at(point, lambda: drain(picky(setting)))
+        killed += was_killed
         drain(picky(setting))
         with psycopg.connect(setting.dsn) as connection:
             rows = connection.execute("select event_id from doubled").fetchall()
@@ -204,7 +200,7 @@ def test_killed_at_any_statement_of_a_redrive_it_happens_once(setting: faults.Se
         assert sorted(rows, key=lambda row: int(row[0][1:])) == expected, f"state differs after a kill at {point}"
         assert out == expected, f"output differs after a kill at {point}"
         assert states == [("REDRIVEN", "DONE", "")] * (position + 1)
-        if child.exitcode == 0:
+        if not was_killed:
             break
     else:
         pytest.fail("the drain has more boundaries than were tried")
