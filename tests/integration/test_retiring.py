@@ -78,30 +78,35 @@ def whole(line: Line, short_dir: Path) -> Line:
 
 
 def test_the_tables_are_all_that_belong_to_a_run(line: Line) -> None:
-    """Every table of those schemas with a run in its key is given up, or is a ledger of objects or of requests that stays."""
+    """Every table of those schemas with a run in its key is given up, or is a ledger of objects or of what people asked for, and stays."""
     found = {f"{s}.{t}" for s, t in line.sql(
         "select distinct table_schema, table_name from information_schema.columns where column_name = 'platform_run_id'"
         " and table_schema = any(%s)", (list(retiring.TABLES),)
     )}  # fmt: skip
-    assert found - set(ALL) == {"ig.segments", "dla.segments", "wsp.streams"}
+    assert found - set(ALL) == {"ig.segments", "ig.redrives", "dla.segments", "wsp.streams"}
     assert set(ALL) <= found
 
 
 def test_a_run_that_ended_and_was_proved_whole_gives_its_state_up(whole: Line) -> None:
-    """Its rows go, batch by batch, and only its own; cases, labels, ledgers and reports stay; the deed is written down."""
+    """Its rows go, batch by batch, and only its own; cases, labels, ledgers and reports stay; the deed is written down. Before
+    the rows go that a repeat is known by, nothing is admitted for the run any more, by a gate that knew it neither."""
     line = whole
     line.sql("insert into ieg.entities select %s, 'card:x', now(), now(), 1", (BESIDE,))
     before = rows(line, KEPT, line.run)
     assert sum(rows(line, ALL, line.run).values()) > 1000
-    assert decide(line) == {}
-    assert retired(line) == [line.run]
-    assert line.sql("select kind, platform_run_id from control.governance where kind = 'RUN_RETIRED'") == [
-        ("RUN_RETIRED", line.run)
-    ]
-    line.drain(owners(line))
-    assert sum(rows(line, ALL, line.run).values()) > 1000, "not within a minute of the decision"
-    line.clock.advance(61)
-    line.drain(owners(line))
+    event = next(body for body in line.bodies("traffic") if body["event_type"] == "traffic")
+    with open_gate(line) as gate:
+        assert gate.post([event]).statuses == ["DUPLICATE"]
+        assert decide(line) == {}
+        assert retired(line) == [line.run]
+        assert line.sql("select platform_run_id from control.governance where kind = 'RUN_RETIRED'") == [(line.run,)]
+        line.drain(owners(line))
+        assert sum(rows(line, ALL, line.run).values()) > 1000, "not within a minute of the decision"
+        for seconds in (11, 61):
+            line.clock.advance(seconds)
+            line.drain(owners(line))
+            [refused] = gate.post([event]).results
+            assert (refused["status"], refused["reason"]) == ("QUARANTINED", "RUN_UNKNOWN")
     assert set(rows(line, ALL, line.run).values()) == {0}
     assert rows(line, ["ieg.entities"], BESIDE) == {"ieg.entities": 1}
     assert rows(line, KEPT, line.run) == before
@@ -116,25 +121,16 @@ def test_who_asks_for_all_retired_runs_gets_them(line: Line) -> None:
         assert retiring.retired(connection, before=datetime(2000, 1, 1, tzinfo=UTC)) == {}
 
 
-def test_a_repeat_of_a_retired_run_is_refused_and_never_admitted_again(whole: Line) -> None:
-    """Before the rows go that a repeat is known by, nothing is admitted for the run any more; a gate that knew the run learns it."""
-    line = whole
-    event = next(body for body in line.bodies("traffic") if body["event_type"] == "traffic")
-    with open_gate(line) as gate:
-        assert gate.post([event]).statuses == ["DUPLICATE"]
-        decide(line)
-        line.clock.advance(11)
-        [refused] = gate.post([event]).results
-        assert (refused["status"], refused["reason"]) == ("QUARANTINED", "RUN_UNKNOWN")
-        line.clock.advance(61)
-        line.drain(owners(line))
-        [refused] = gate.post([event]).results
-        assert (refused["status"], refused["reason"]) == ("QUARANTINED", "RUN_UNKNOWN")
-    assert rows(line, ["ig.admissions"], line.run) == {"ig.admissions": 0}
-
-
-def test_what_is_not_proved_whole_is_kept_and_named(whole: Line) -> None:
-    """No report, one that failed, one from before the last event, a stage that is behind: the state stays."""
+def test_what_is_not_old_or_not_proved_whole_is_kept_and_named(whole: Line) -> None:
+    """Never the current run, none that is young, none with the policy off. No report, one that failed, one from before the
+    last event, a stage that is behind: the state stays, and the run is named."""
+    decide(whole, **{"trim.run_age_days": 0.0})
+    whole.sql("update control.runs set started_at = %s where platform_run_id = %s", (whole.clock.now(), BESIDE))
+    decide(whole)
+    whole.sql("delete from control.runs where platform_run_id = %s", (BESIDE,))
+    decide(whole)
+    assert retired(whole) == []
+    another_run_begins(whole)
     for spoil, mend, said in (
         ("reporter.reports set verdict = 'FAIL'", "reporter.reports set verdict = 'PASS'", "its newest report says FAIL"),
         ("reporter.reports set reported_at = '2000-01-01'", "reporter.reports set reported_at = '2026-02-01'",
@@ -151,16 +147,6 @@ def test_what_is_not_proved_whole_is_kept_and_named(whole: Line) -> None:
         whole.sql(f"update {mend}")
     assert decide(whole) == {}
     assert retired(whole) == [whole.run], "mended it goes"
-
-
-def test_the_current_run_a_young_one_and_with_the_policy_off_none(whole: Line) -> None:
-    """The newest run is never retired, however old; age 0 keeps everything."""
-    decide(whole, **{"trim.run_age_days": 0.0})
-    whole.sql("update control.runs set started_at = %s where platform_run_id = %s", (whole.clock.now(), BESIDE))
-    decide(whole)
-    whole.sql("delete from control.runs where platform_run_id = %s", (BESIDE,))
-    decide(whole)
-    assert retired(whole) == []
 
 
 def test_killed_before_every_statement_the_rest_goes_later(whole: Line) -> None:
