@@ -22,6 +22,7 @@ from fraud_daemons.clock import SystemClock
 from fraud_daemons.domain.admission import Item
 from fraud_daemons.domain.envelope import EVENT_TYPES, OUTPUTS, source_key
 from fraud_daemons.domain.identity import derived_id
+from fraud_daemons.domain.quarantine_redrives import request
 from fraud_daemons.errors import TransientFault
 from fraud_daemons.evidence.s3 import S3EvidenceStore
 from fraud_daemons.postgres_runtime.connector import ConnectOptions, DsnSource, close_thread_connections
@@ -40,6 +41,7 @@ from tests.line import RUN, Line
 
 POINTS_MAX = 400
 SETTLED_SECONDS_MAX = 10.0
+PRODUCING = Principal("world_stream_producer", "", frozenset(EVENT_TYPES))
 CALLER = Principal("caller", "", frozenset(EVENT_TYPES))
 
 
@@ -101,15 +103,18 @@ def intake_of(line: Line) -> Intake:
     )
 
 
+@pytest.mark.parametrize("stride", [4, pytest.param(1, marks=pytest.mark.slow)], ids=["slice", "every"])
 @pytest.mark.parametrize(("send", "rows_of_one"), [(a_batch, 8), (a_transaction, 4)])
-def test_killed_at_any_statement_a_request_is_whole_or_not_there(line: Line, send: Send, rows_of_one: int) -> None:
+def test_killed_at_any_statement_a_request_is_whole_or_not_there(
+    line: Line, send: Send, rows_of_one: int, stride: int
+) -> None:
     """At every boundary: all of the request's rows or none, each with its record; sent again it is ADMITTED or DUPLICATE
     as a whole, and then it is there once."""
     line.begin_run()
     intake_of(line).admit([Item(event) for event in events_of(range(1, 3), run=RUN)], CALLER)  # what is repeated
     seen: set[str] = set()
     killed = 0
-    for point in range(1, POINTS_MAX):
+    for point in range(1, POINTS_MAX, stride):
         before = rows(line)
         close_thread_connections()
         was_killed = killed_at(point, lambda number=point: send(intake_of(line), line, number) and None)
@@ -126,8 +131,8 @@ def test_killed_at_any_statement_a_request_is_whole_or_not_there(line: Line, sen
             break
     else:
         pytest.fail(f"more than {POINTS_MAX} boundaries; the last ones were never tested")
-    assert killed >= 20
-    assert seen == {"ADMITTED", "DUPLICATE"}, "kills before and after the commit"
+    assert killed >= 20 // stride
+    assert stride > 1 or seen == {"ADMITTED", "DUPLICATE"}, "kills before and after the commit"
 
 
 # --- a bus, and a network, that fail before, during and after
@@ -259,6 +264,45 @@ def test_a_reset_in_the_middle_of_any_answer_of_the_database(line: Line) -> None
         assert proxy.figures["statements_reset"] >= 12
         assert answered <= {200, 503}
         assert 503 in answered
+
+
+# --- a refused event that a person sends through again
+
+
+@pytest.mark.parametrize("stride", [5, pytest.param(1, marks=pytest.mark.slow)], ids=["slice", "every"])
+def test_a_redrive_killed_at_any_statement_admits_once(line: Line, stride: int) -> None:
+    """At every boundary: restarted, the event is admitted once, and the request has one answer."""
+    prepare(line)
+    admitted = killed = 0
+    for point in range(1, POINTS_MAX, stride):
+        later = f"platform_20991231T{point:06}Z"
+        [answer] = intake_of(line).admit([Item(traffic(point, run=later))], PRODUCING)
+        assert answer["reason"] == "RUN_UNKNOWN"
+        line.begin_run(later)
+        body = request(platform_run_id="", quarantine_id=answer["quarantine_id"], asked_by="ada", reason="begun",
+                       requested_at=f"2026-01-01T00:00:00.{point:06}Z")  # fmt: skip
+        line.append("control", [body], event_id=lambda asked: asked["request_id"])
+        close_thread_connections()
+        was_killed = killed_at(point, partial(_redrive, line))
+        killed += was_killed
+        check_nothing_is_in_flight(line)
+        _redrive(line)
+        check_nothing_is_in_flight(line)
+        admitted += 1
+        assert line.sql("select count(*) from ig.admissions where platform_run_id = %s", (later,)) == [(1,)]
+        outcomes = line.sql("select outcome from ig.redrives where request_id = %s", (body["request_id"],))
+        assert outcomes == [("ADMITTED",)]
+        if not was_killed:
+            break
+    else:
+        pytest.fail(f"more than {POINTS_MAX} boundaries; the last ones were never tested")
+    assert killed >= 20 // stride
+    assert len(line.records("traffic")) == admitted
+
+
+def _redrive(line: Line) -> None:
+    """A process of the gate that only carries out what people ask."""
+    line.drain(line.activities(GATE)[3:4])
 
 
 # --- the writer of receipts, killed at every statement and every put

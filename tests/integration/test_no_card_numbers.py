@@ -17,9 +17,10 @@ from psycopg import sql
 
 from fraud_daemons.domain.card_numbers import looks_like_pan
 from fraud_daemons.domain.envelope import make_event
+from fraud_daemons.domain.quarantine_redrives import request
 from fraud_daemons.observability.logs import open_worker_log
 from tests.gate import CLIENT_KEY, SCENARIO, Gate, open_gate, traffic
-from tests.line import ROOT, Line
+from tests.line import ROOT, RUN, Line
 
 PCARD = ROOT.parent / "shared" / "data" / "pcard_transactions.csv.gz"
 PANS = ("4111111111111111", "378282246310005", "6011000990139424")
@@ -140,6 +141,18 @@ def test_the_grep_finds_what_is_there(line: Line) -> None:
             line.drain(gate.activities[1:], advance_seconds=2.0)
     assert rows_with(line, PANS[0]) == ["bus.log", "ig.quarantine"]
     assert objects_with(line, run, PANS[0])
+
+
+def test_a_redrive_does_not_take_the_gap_for_a_token(line: Line) -> None:
+    """What stands where the number was is no token: sent through again, the event is refused as SCHEMA_FAIL."""
+    with open_gate(line) as gate:
+        refused = gate.post([anchor(1, run=RUN, card_token=PANS[0])]).results[0]
+        body = request(platform_run_id=RUN, quarantine_id=refused["quarantine_id"], asked_by="ada", reason="mended",
+                       requested_at="2026-01-01T00:00:00.000000Z")  # fmt: skip
+        line.append("control", [body], event_id=lambda asked: asked["request_id"])
+        line.drain(gate.activities[1:], advance_seconds=2.0)
+    assert line.sql("select outcome, refusal from ig.redrives") == [("REFUSED", "SCHEMA_FAIL")]
+    assert line.records("flow_anchors") == []
 
 
 @pytest.mark.skipif(not PCARD.exists(), reason="the purchase-card file is not beside the project (../shared/data)")

@@ -45,10 +45,10 @@ def test_a_run_whose_refused_events_were_redriven_balances(
     archived; every equation of the report holds, and what was sent is admitted plus what is still refused."""
     rule = admission.validate_event
 
-    def wrong(event: Any, *, currency: str | None) -> Rejection | None:
+    def wrong(event: Any, **rules: Any) -> Rejection | None:
         if event.get("event_type") == "traffic" and event.get("source_seq") in (3, 4, 5):
             return Rejection(ReasonCode.SCHEMA_FAIL, "a wrong rule")
-        return rule(event, currency=currency)
+        return rule(event, **rules)
 
     monkeypatch.setattr(admission, "validate_event", wrong)
     stream_the_world(line, short_dir)
