@@ -19,7 +19,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Final, LiteralString
 
-from fraud_daemons.acceptance.footprint import cpu_per_transaction, footprint
+from fraud_daemons.acceptance.footprint import Footprint, cpu_per_transaction, footprint, growth
 from fraud_daemons.acceptance.progress import wait_until_caught_up
 from fraud_daemons.acceptance.streaming import new_run, request_stream, wait_for_stream
 from fraud_daemons.bootstrap import operator_database, owner_dsn
@@ -64,6 +64,8 @@ class Leg:
     seconds: float
     admitted_seconds: float
     latency_ms: dict[str, float]
+    footprint: Footprint
+    """When everything was durable, before anybody asked for figures."""
 
 
 _MOMENTS: Final = (
@@ -103,9 +105,9 @@ class Benchmark:
         before, then = self._server(), footprint(self._profile.run_dir)
         self._tell(f"flat out: {transactions} transactions")
         flat = self._leg(world, transactions, rate=None)
-        now, after = footprint(self._profile.run_dir), self._server()
+        now, after = flat.footprint, self._server()
         decided = flat.transactions / flat.seconds
-        self._tell(f"flat out: {decided:.0f} decided/s")
+        self._tell(f"flat out: {decided:.0f} decided/s; memory: {growth(then, now)}")
         return {
             "decided_per_second": round(decided, 1),
             "admitted_per_second": round(flat.transactions * 4 / flat.admitted_seconds, 1),
@@ -151,6 +153,7 @@ class Benchmark:
             clock=self._clock,
             timeout_seconds=WAIT_SECONDS_MAX,
         )
+        seen = footprint(self._profile.run_dir)
         with connections(partial(operator_database, self._profile, "bench")) as at:
             row = at("DF_REPLAY_DSN").execute(load(_SQL, "benchmark_leg.sql"), {"run": run}).fetchone()
             first_post, admitted, durable = (_moment(at(name), statement, run) for name, statement in _MOMENTS)
@@ -159,7 +162,7 @@ class Benchmark:
                 f"bench: {row and row[0]} of {transactions} decided; see: platform report", exit_code=ExitCode.NO
             )
         decided, p50, p95, p99 = row
-        return Leg(decided, durable - first_post, admitted - first_post, {"p50": p50, "p95": p95, "p99": p99})
+        return Leg(decided, durable - first_post, admitted - first_post, {"p50": p50, "p95": p95, "p99": p99}, seen)
 
     def _paced_latencies(self, world: str, decided: float) -> dict[str, dict[str, float]] | None:
         """The latencies at the fixed pace and at half of flat out; None without paced parts."""

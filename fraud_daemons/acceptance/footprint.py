@@ -60,6 +60,13 @@ def cpu_per_transaction(before: Footprint, after: Footprint, transactions: int) 
     }
 
 
+def growth(before: Footprint, after: Footprint, *, most: int = 8) -> str:
+    """In words: which names grew most, in MiB."""
+    grown = {name: size - before.pss_bytes.get(name, 0) for name, size in after.pss_bytes.items()}
+    dearest = sorted(grown.items(), key=lambda item: -item[1])[:most]
+    return ", ".join(f"{name} {size / 2**20:+.1f} MiB" for name, size in dearest)
+
+
 def processes_of(run_dir: Path) -> Iterator[tuple[int, int]]:
     """(pid, ticks of children that ended) of the platform's processes, without this one."""
     marker = f"PLATFORM_RUN_DIR={run_dir}\0".encode()

@@ -93,9 +93,9 @@ SETTINGS: tuple[Setting, ...] = (
     Setting("bus", "poll_busy_seconds", float, 0.02, between(0.001, 1)),
     Setting("bus", "poll_idle_seconds", float, 0.5, between(0.01, 10)),
     # workers for which no decision waits let records gather for so long
-    Setting("bus", "gather_seconds", float, 0.2, between(0, 5)),
+    Setting("bus", "gather_seconds", float, 0.3, between(0, 5)),
     # --- loop
-    Setting("loop", "batch_records_max", int, 500, between(1, 5000)),
+    Setting("loop", "batch_records_max", int, 1000, between(1, 5000)),
     Setting("loop", "retry_delay_seconds_max", float, 1.5, between(0.1, 2)),
     Setting("loop", "watchdog_seconds", float, 30.0, between(1, 600)),
     Setting("loop", "beat_age_seconds_max", float, 12.0, between(2, 300)),

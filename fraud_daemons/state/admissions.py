@@ -11,9 +11,12 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import NamedTuple
 
+from psycopg.errors import UniqueViolation
+
 from fraud_daemons.domain.admission import Candidate, Identity, Refusal
 from fraud_daemons.postgres_runtime.connector import Connection
 from fraud_daemons.postgres_runtime.statements import load
+from fraud_daemons.state.arrays import Table, copy_in
 
 _SQL = "fraud_daemons.state.sql"
 
@@ -79,6 +82,10 @@ def receipts_from(
         ]
 
 
+class Overtaken(Exception):
+    """Another request admitted one of the events between our look and our insert: the transaction must roll back."""
+
+
 def admit(
     connection: Connection,
     candidates: Sequence[Candidate],
@@ -86,28 +93,28 @@ def admit(
     *,
     producer: str,
     at: datetime,
-) -> int:
-    """Insert the admissions of events that were just appended at `places`; how many were really new.
+) -> None:
+    """Write the admissions of events that were just appended at `places`, and that were not admitted when we looked.
 
-    Fewer than given means that another request admitted one of them meanwhile: the caller must roll back.
+    In key order, as every request does. Raises Overtaken.
     """
-    if not candidates:
-        return 0
-    done = connection.execute(
-        load(_SQL, "admissions_insert.sql"),
-        {
-            "runs": [c.identity.platform_run_id for c in candidates],
-            "types": [c.identity.event_type for c in candidates],
-            "ids": [c.identity.event_id for c in candidates],
-            "hashes": [c.payload_hash for c in candidates],
-            "topics": [c.topic for c in candidates],
-            "partitions": [partition for partition, _ in places],
-            "positions": [position for _, position in places],
-            "producer": producer,
-            "at": at,
-        },
+    rows = sorted(
+        (*candidate.identity, candidate.payload_hash, producer, candidate.topic, *place, at)
+        for candidate, place in zip(candidates, places, strict=True)
     )
-    return done.rowcount
+    try:
+        copy_in(connection, _ADMISSIONS, rows)
+    except UniqueViolation as error:
+        raise Overtaken from error
+
+
+_ADMISSIONS = Table(
+    "ig.admissions",
+    (
+        ("platform_run_id", "text"), ("event_type", "text"), ("event_id", "text"), ("payload_hash", "text"),
+        ("producer", "text"), ("topic", "text"), ("partition", "int4"), ("position", "int8"), ("admitted_at", "timestamptz"),
+    ),
+)  # fmt: skip
 
 
 def quarantine(connection: Connection, refusals: Sequence[Refusal], *, producer: str, at: datetime) -> set[str]:

@@ -1,5 +1,7 @@
--- The receipts of a stretch of one partition, by position. A topic holds its own events and progress marks.
-select l."position", l.platform_run_id, l.event_id, a.event_type, a.payload_hash, a.producer, a.admitted_at
+-- The receipts of a stretch of one partition, by position. A topic holds its own events and, here and there, progress marks:
+-- only where there is no event of that id is a mark looked for. `limit 1` makes each a look-up by key and nothing else.
+select l."position", l.platform_run_id, l.event_id, coalesce(a.event_type, m.event_type),
+       coalesce(a.payload_hash, m.payload_hash), coalesce(a.producer, m.producer), coalesce(a.admitted_at, m.admitted_at)
 from (
   select "position", platform_run_id, event_id
   from bus.log
@@ -7,8 +9,17 @@ from (
   order by topic, "partition", "position"
   limit %(limit)s
 ) l
-left join ig.admissions a
-  on a.platform_run_id = l.platform_run_id
-  and a.event_type in (%(topic)s, 'progress_mark')
-  and a.event_id = l.event_id
+left join lateral (
+  select event_type, payload_hash, producer, admitted_at
+  from ig.admissions
+  where platform_run_id = l.platform_run_id and event_type = %(topic)s and event_id = l.event_id
+  limit 1
+) a on true
+left join lateral (
+  select event_type, payload_hash, producer, admitted_at
+  from ig.admissions
+  where a.event_type is null
+    and platform_run_id = l.platform_run_id and event_type = 'progress_mark' and event_id = l.event_id
+  limit 1
+) m on true
 order by l."position"

@@ -181,6 +181,8 @@ def _settings(paths: PostgresPaths, *, connections_max: int, tcp_port: int) -> s
         "max_parallel_workers_per_gather": 0,
         "random_page_cost": 1.1,
         "io_method": "sync",
+        # look-ups by keys that are all different: remembering answers only costs, a fifth of such a join
+        "enable_memoize": "off",
         # heads and checkpoints are rewritten in every transaction: keep their tables small
         "autovacuum_naptime": "15s",
         # tables that are only appended to: every look-up is by key, so a coarse and seldom sample plans as well; at the

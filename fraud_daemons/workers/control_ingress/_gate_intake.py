@@ -2,7 +2,7 @@
 receipts, refusals and repeats are written.
 
 Two requests may bring the same new event at the same moment. Nobody locks ids for that: the one that comes second
-finds fewer rows inserted than appended, rolls back and looks again, and then sees a repeat.
+finds a key taken that was free, rolls back and looks again, and then sees a repeat.
 """
 
 from __future__ import annotations
@@ -43,10 +43,6 @@ RUNS_REMEMBERED_MAX = 10_000
 QUARANTINE_TOPIC = "quarantine"
 
 Answer = dict[str, Any]
-
-
-class _Overtaken(Exception):
-    """Another request admitted one of our events between our look and our insert."""
 
 
 @dataclass(frozen=True)
@@ -98,7 +94,7 @@ class Intake:
             try:
                 with self._database.scope() as connection:
                     admitted = self._write(connection, candidates, decide, principal, at=self._clock.now())
-            except _Overtaken:
+            except admissions.Overtaken:
                 continue
             self._count(admitted.settled)
             return admitted
@@ -125,7 +121,7 @@ class Intake:
         refused = _quarantine_records(settled.refusals, new_ids)
         places = self._append(connection, settled.fresh, refused, producer=principal.name, at=at)
         if places is None:
-            raise _Overtaken
+            raise admissions.Overtaken
         fresh = {
             candidate.identity: Receipt(candidate.payload_hash, principal.name, candidate.topic, *place, at)
             for candidate, place in zip(settled.fresh, places, strict=True)
@@ -152,8 +148,11 @@ class Intake:
         records, first_of = self._records(connection, fresh)
         placed = self._bus.log(connection).append([*records, *others])
         places = [placed[index] or (0, 0) for index in first_of]
-        inserted = admissions.admit(connection, fresh, places, producer=producer, at=at)
-        return places if inserted == len(fresh) else None
+        try:
+            admissions.admit(connection, fresh, places, producer=producer, at=at)
+        except admissions.Overtaken:
+            return None
+        return places
 
     def _records(self, connection: Connection, fresh: Sequence[Candidate]) -> tuple[list[OutRecord], list[int]]:
         """What to append, and the index of each candidate's (first) record. A mark goes to every partition."""

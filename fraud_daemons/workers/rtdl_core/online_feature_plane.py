@@ -207,8 +207,7 @@ class FeaturePlane:
         features = vector(card, terminal, bound.body, self._label_delay_days)
         digest = snapshot_hash(features, self._revision)
         record = bound.record
-        featured = {
-            **bound.body,
+        added = {
             "features": features,
             "feature_status": "PRESENT",
             "feature_revision": self._revision,
@@ -217,13 +216,21 @@ class FeaturePlane:
         }
         run, flow_id = bound.flow
         unit.publish(
-            FEATURED, key=routing_key(bound.body), event_id=flow_id, platform_run_id=run, body=orjson.dumps(featured)
+            FEATURED, key=routing_key(bound.body), event_id=flow_id, platform_run_id=run, body=_extended(bound, added)
         )
         at = (record.partition, record.position)
         place = bound.place
         return Snapshot(
             run, flow_id, digest, self._revision, bound.payload_hash, *at, place.entity, place.time, place.source_seq
         )
+
+
+def _extended(bound: _Bound, added: dict[str, Any]) -> bytes:
+    """The bound record with `added` behind it: its own bytes, which need not be written again."""
+    raw = bound.record.body
+    if raw.endswith(b"}") and added.keys().isdisjoint(bound.body):
+        return raw[:-1] + b"," + orjson.dumps(added)[1:]
+    return orjson.dumps({**bound.body, **added})
 
 
 class _Tally:
