@@ -1,4 +1,4 @@
-"""platform resume: release what is held after a configuration fault."""
+"""platform resume: release what is held after a configuration fault or too many deaths."""
 
 from __future__ import annotations
 

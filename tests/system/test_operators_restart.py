@@ -12,17 +12,17 @@ PACK_DRAIN_SECONDS = 10.0
 
 
 def test_restarts_of_every_worker_every_pack_and_all_twice_over(platform: PlatformUnderTest) -> None:
-    """Each restart leaves other packs' pids unchanged, is in the audit with its operator as cause, and nothing is missing
+    """At once the first time, one worker after the other the second. Each restart leaves other packs' pids unchanged, is in the audit with its operator as cause, and nothing is missing
     or surplus in the end."""
     expected = undisturbed(platform)
     run = platform.new_run()
     packs = {pack["pack"]: [w["worker"] for w in pack["workers"]] for pack in platform.status()["packs"]}
     with streaming(platform, "--rate", "70"):
-        for _ in range(2):
+        for how in ((), ("--rolling",)):
             for pack, workers in packs.items():
                 for target in (*workers, pack):
                     before = platform.workers()
-                    platform.say("restart", target)
+                    platform.say("restart", target, *(how if target == pack else ()))
                     after = platform.workers()
                     restarted = set(workers) if target == pack else {target}
                     for name, worker in after.items():
