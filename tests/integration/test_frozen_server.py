@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import shutil
 import signal
@@ -15,6 +16,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import psycopg
 import pytest
 
 from fraud_daemons.clock import SystemClock
@@ -28,6 +30,7 @@ from fraud_daemons.postgres_runtime.connector import (
     close_thread_connections,
     postgres_threadlocal_connection,
 )
+from fraud_daemons.postgres_runtime.deadline import DeadlineConnection
 
 if TYPE_CHECKING:
     from fraud_daemons.supervision.substrate.postgres import PostgresServer
@@ -129,6 +132,24 @@ def test_a_long_wait_for_a_frozen_server_keeps_the_heart_beating(
     last = read_heartbeat(tmp_path / "b.json")
     assert last.steps == 7
     assert last.beat_monotonic > begun + 2.0
+
+
+def test_a_connect_that_timed_out_leaves_no_socket(server: PostgresServer, source: DsnSource) -> None:
+    """Without any garbage collection: each would hold a slot of the server for a minute once it thaws, and those who come
+    after the outage would be told that there are too many clients."""
+    with pytest.raises(psycopg.errors.ConnectionTimeout), frozen(server):  # what the first one makes for good is made
+        DeadlineConnection.connect(source.read(), connect_timeout=2)
+    gc.collect()
+    gc.disable()
+    try:
+        before = len(list(Path("/proc/self/fd").iterdir()))
+        with frozen(server):
+            for _ in range(3):
+                with pytest.raises(psycopg.errors.ConnectionTimeout):
+                    DeadlineConnection.connect(source.read(), connect_timeout=2)
+                assert len(list(Path("/proc/self/fd").iterdir())) == before
+    finally:
+        gc.enable()
 
 
 def test_a_frozen_commit_is_ambiguous(server: PostgresServer, source: DsnSource) -> None:
