@@ -26,8 +26,8 @@ PASSWORD = "only-for-this-test"
 SCHEMAS = ("bus", "control", *READER_SCHEMAS, *SERVICE_SCHEMAS, *STATE_SCHEMAS)
 
 
-GIVEN = {"fp_reporter": {"control.governance"}}
-"""Single tables of another's that a role may add to: the reporter sees which worker is held."""
+GIVEN = {"fp_reporter": {"control.governance", "control.retired_runs"}}
+"""Single tables of another's that a role may add to: the reporter sees which worker is held, and which run was proved whole."""
 
 
 @pytest.fixture
