@@ -17,7 +17,7 @@ from fraud_daemons.runtime.worker import WorkerContext
 from fraud_daemons.state import governance, progress, retiring
 from fraud_daemons.state.retiring import Candidate
 
-LOOK_SECONDS: Final = 60.0
+LOOK_SECONDS: Final = 600.0
 CANDIDATES_MAX: Final = 20
 
 
