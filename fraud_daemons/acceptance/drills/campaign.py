@@ -46,6 +46,11 @@ ORDINARY: Final[Mapping[str, tuple[int, float]]] = {
     "supervisor-kill": (1, 0.5),
 }
 """Drill -> how often in the deck, and how many seconds. The deck is shuffled and dealt, so that every kind comes."""
+SOAK: Final[Mapping[str, tuple[int, float]]] = {
+    **ORDINARY, "worker-leak": (1, 1.0), "worker-shout": (1, 2.0), "idle-in-transaction": (1, 1.0),
+}  # fmt: skip
+CALM_SECONDS: Final = (2.0, 8.0)
+"""Between two faults of a soak: what is steady needs a time to be steady in."""
 NETWORK: Final[Mapping[str, tuple[int, float]]] = {
     "network-cut": (1, 2.0),
     "network-reset": (1, 2.0),
@@ -153,6 +158,8 @@ class Campaign:
             )
             while self._state(stream_id) not in ("DONE", "FAILED"):
                 self._break(self._next())
+                if plan.minutes is not None:
+                    stage.rest(self._dice.uniform(*CALM_SECONDS))
         report = streaming.follow(stage.profile, stream_id, timeout_seconds=CATCH_UP_SECONDS_MAX, tell=lambda _: None)
         self._tally.rounds.append(_round_of(report))
         with operator_database(stage.profile, "drill", "DF_REPLAY_DSN").scope() as connection:
@@ -257,7 +264,7 @@ def run_campaign(profile: Profile, plan: Plan, *, network: bool, tell: Callable[
 
     Raises ConfigurationError or CommandError when the platform may not or cannot be drilled now.
     """
-    deck = NETWORK if network else ORDINARY
+    deck = NETWORK if network else ORDINARY if plan.minutes is None else SOAK
     conductor.refuse_unmarked(profile, "campaign")
     with ground_of(profile, network=network, tell=tell) as (own, proxy):
         stage = conductor.stage_for(own, DRILLS[next(iter(deck))], seed=plan.seed, seconds=None, tell=tell)

@@ -112,12 +112,17 @@ def _ready(stage: Stage, worker: str) -> bool:
 
 
 def _leak(stage: Stage) -> None:
-    """64 MiB are held and never given back."""
+    """64 MiB are held and never given back, until an operator restarts the worker."""
     worker, pid = _somebody(stage)
     before = _resident(stage, worker)
     _order(stage, "leak", worker, pid)
     stage.rest()
-    stage.fired["megabytes_leaked"] += (_resident(stage, worker) - before) // 1_000_000
+    leaked = _resident(stage, worker)
+    stage.fired["megabytes_leaked"] += (leaked - before) // 1_000_000
+    stage.stop(worker)
+    stage.start(worker)
+    after = _resident(stage, worker)
+    stage.checks.append(Check("given_back", f"< {leaked}", after, after < leaked))
 
 
 def _resident(stage: Stage, worker: str) -> int:

@@ -139,6 +139,15 @@ class Stage:
         self.faults += 1
         lifecycle.stop(self.deployment, names, operator=self.operator)
 
+    @contextmanager
+    def stopped(self, name: str) -> Iterator[None]:
+        """Stopped for the block, started after it whatever happens."""
+        try:
+            self.stop(name)
+            yield
+        finally:
+            self.start(name)
+
     def start(self, *names: str) -> None:
         """An operator's start."""
         lifecycle.start(self.deployment, names, operator=self.operator)

@@ -10,10 +10,9 @@ from fraud_daemons.supervision.substrate import service
 
 def _store_away(stage: Stage) -> None:
     """Stopped, and started again after a while: evidence waits, transactions go on being decided."""
-    stage.stop(OBJECTSTORE)
-    stage.rest()
-    stage.fired["refused_looks"] += service.refusal(stage.deployment, OBJECTSTORE) is not None
-    stage.start(OBJECTSTORE)
+    with stage.stopped(OBJECTSTORE):
+        stage.rest()
+        stage.fired["refused_looks"] += service.refusal(stage.deployment, OBJECTSTORE) is not None
 
 
 def _store_kill(stage: Stage) -> None:
