@@ -177,6 +177,8 @@ class Campaign:
             drill.act(stage)
         except (CommandError, TransientFault) as error:
             self._tally.trouble.append(f"{name}: {error}")
+        self._tally.trouble += [f"{name}: {c.check}: {c.observed}" for c in stage.checks if not c.good]
+        stage.checks.clear()
         self._tally.faults[name] += stage.faults - before
         self._tally.fired.setdefault(name, Counter()).update(stage.fired)
         try:
