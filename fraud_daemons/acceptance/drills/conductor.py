@@ -81,7 +81,7 @@ def stage_for(
     stage = Stage(
         profile=profile,
         deployment=deployment_of(profile),
-        dice=random.Random(seed),  # noqa: S311 - seeded on purpose: a drill can be repeated
+        dice=random.Random(f"{seed} {drill.name}"),  # noqa: S311 - seeded on purpose: a drill can be repeated
         seconds=drill.seconds if seconds is None else seconds,
         clock=SystemClock(),
         tell=tell,

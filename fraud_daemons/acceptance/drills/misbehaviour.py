@@ -12,7 +12,8 @@ from fraud_daemons.bootstrap import drill_orders
 from fraud_daemons.supervision.audit import FILE_NAME
 
 CRASHES_MAX = 20
-ORPHANS_GRACE_SECONDS = 0.3
+ORPHANS_SECONDS_MAX = 3.0
+POLL_SECONDS = 0.02
 BEYOND_PATIENCE_SECONDS = 30.0
 """How long after the watchdog's patience its work must be done."""
 
@@ -96,8 +97,10 @@ def _crash_with_children(stage: Stage, worker: str) -> list[int]:
     stage.fired["grandchildren_seen"] += len(children)
     stage.signal(pid, signal.SIGKILL)
     stage.await_gone(pid)
-    stage.rest(ORPHANS_GRACE_SECONDS)
-    return [child for child in children if _is_sleeping_child(child)]
+    ends = stage.clock.monotonic() + ORPHANS_SECONDS_MAX
+    while (left := [child for child in children if _is_sleeping_child(child)]) and stage.clock.monotonic() < ends:
+        stage.rest(POLL_SECONDS)  # a dead worker's group is ended when the supervisor reaps it
+    return left
 
 
 def _is_sleeping_child(pid: int) -> bool:
