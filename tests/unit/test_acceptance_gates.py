@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import orjson
@@ -25,11 +27,13 @@ from fraud_daemons.acceptance.gates.sessions import Ages
 from fraud_daemons.acceptance.gates.verdicts import FAIL, PASS, Finding, unmeasured
 from fraud_daemons.acceptance.reporting import STAGES
 from fraud_daemons.acceptance.sequence import _exit_code
+from fraud_daemons.clock import SystemClock, iso
 from fraud_daemons.conformance.environment import judged, unknown
 from fraud_daemons.domain.envelope import OUTPUTS
 from fraud_daemons.errors import ExitCode
 from fraud_daemons.observability.heartbeat import Heartbeat
 from fraud_daemons.observability.log_window import Window, mark, written_since
+from fraud_daemons.observability.process_identity import ProcessIdentity, identity_of
 from fraud_daemons.state.sessions import ServerSessions, Session
 from fraud_daemons.status.picture import PackPicture, PlatformPicture, WorkerPicture
 
@@ -300,3 +304,31 @@ def test_the_gates_are_the_eight_in_their_order() -> None:
         "gate_20", "gate_200", "liveness_post_stream", "liveness_idle_hold", "recurrence_scan", "connections_bounded",
         "run_report", "environment_conformance",
     ]  # fmt: skip
+
+
+def test_a_worker_is_silent_when_its_log_holds_nothing_of_its_process(tmp_path: Path) -> None:
+    """A line since the process began is enough, in the window or before it; only older lines, or no beat, are silence."""
+    me = identity_of(os.getpid())
+    assert me
+    clock, log = SystemClock(), tmp_path / "logs" / "case_trigger.log"
+    log.parent.mkdir()
+    scene: Any = SimpleNamespace(
+        clock=clock, read_beats=lambda: {"case_trigger": replace(beat(), **vars_of(me))},
+        profile=SimpleNamespace(path=lambda *parts: tmp_path.joinpath(*parts)),
+    )  # fmt: skip
+    quiet, spoken = Window((), (), None), Window(('{"event":"x"}',), (), None)
+    silent = recurrence_scan._silent
+    log.write_text('{"event":"worker_stopped","at":"2020-01-01T00:00:00Z"}\n')
+    assert silent(scene, "case_trigger", {"logs/case_trigger.log": quiet})
+    assert not silent(scene, "case_trigger", {"logs/case_trigger.log": spoken})
+    with log.open("a") as file:
+        file.write(f'{{"event":"worker_started","at":"{iso(clock.now())}"}}\n')
+    assert not silent(scene, "case_trigger", {"logs/case_trigger.log": quiet})
+    log.unlink()
+    assert silent(scene, "case_trigger", {"logs/case_trigger.log": quiet})
+    scene.read_beats = dict
+    assert silent(scene, "case_trigger", {"logs/case_trigger.log": quiet})
+
+
+def vars_of(process: ProcessIdentity) -> dict[str, Any]:
+    return {"pid": process.pid, "start_ticks": process.start_ticks, "boot_id": process.boot_id}
