@@ -29,7 +29,7 @@ from fraud_daemons.runtime.database import Database
 from fraud_daemons.state.segments import Segment, complete, intend, last_sha256, unwritten
 
 INTENTS_AT_ONCE_MAX = 20
-IDLE_REST_SECONDS = 0.25
+IDLE_REST_SECONDS = 0.5
 LINGERS_MAX = 4
 """A topic on which more keeps coming lingers so many times longer: an object costs as much as a thousand records in it."""
 
