@@ -1,4 +1,4 @@
-"""What a run is held to: streaming and waiting until every stage has caught up, reports, traces.
+"""What a run is held to: streaming and waiting until every stage has caught up, reports, traces, drills, and acceptance.
 
-The eight gates, drills and the incident's reproduction come here with their own issues.
+`sequence` takes the eight `gates` of `platform accept`; `drills` are faults with a verdict.
 """
