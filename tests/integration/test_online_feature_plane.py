@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import random
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+import orjson
 import pytest
 
 from fraud_daemons.bus.port import OutRecord
@@ -296,6 +298,23 @@ def test_a_repeated_flow_is_given_nothing_new_and_counted(one_partition: Line) -
     assert vectors(line) == recomputed(bodies)
     assert line.sql("select repeats from ofp.runs") == [(15,)]
     assert line.sql("select count(*) from ofp.entity_events") == [(24,)]
+
+
+def test_a_featured_record_is_its_bound_record_with_the_features_behind(one_partition: Line) -> None:
+    """Byte for byte what encoding the whole record would give, also for a bound record that is not written compactly."""
+    spaced = json.dumps(bound(3), indent=1).encode() + b"\n"
+    one_partition.append("flows.bound", [bound(1), bound(2, card_token=None)])
+    with one_partition.bus.transaction() as log:
+        log.append([OutRecord("flows.bound", "k", bound(3)["flow_id"], RUN, spaced)])
+    one_partition.work(WORKER)
+    before = [orjson.loads(record.body) for record in one_partition.records("flows.bound")]
+    after = [record.body for record in one_partition.records("flows.featured")]
+    assert len(after) == 3
+    for body, whole in zip(before, after, strict=True):
+        parsed = orjson.loads(whole)
+        assert whole == orjson.dumps(parsed)
+        assert list(parsed)[: len(body)] == list(body)
+        assert {name: parsed[name] for name in body} == body
 
 
 def test_reading_everything_again_gives_nothing_new(line: Line) -> None:
