@@ -67,12 +67,19 @@ def provision(profile: Profile) -> Provisioned:
 
 
 def _subscribe(profile: Profile, bus: Database) -> None:
-    """Tell the bus who reads what, so that nothing is trimmed before a new worker has begun."""
+    """Tell the bus who reads what, so that nothing is trimmed before a new worker has begun. One that cannot be imported
+    keeps the subscriptions it has; it dies when it is started, and `up` tells its last words."""
     from fraud_daemons.bootstrap.process import load_worker
     from fraud_daemons.state.trimming import subscribe
 
     packs = load_packs(profile.root, enabled=profile.get("profile.packs"))
-    workers = [load_worker(pack.name, name) for pack in packs for name in pack.workers]
+    workers = []
+    for pack in packs:
+        for name in pack.workers:
+            try:
+                workers.append(load_worker(pack.name, name))
+            except (ImportError, SyntaxError):
+                continue
     with bus.scope() as connection:
         subscribe(connection, [(topic, worker.name) for worker in workers for topic in worker.consumes])
 
