@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 
 import orjson
 import pytest
 
+from fraud_daemons.postgres_runtime.connector import ConnectOptions, DsnSource
+from fraud_daemons.runtime.database import Database
+from fraud_daemons.workers.control_ingress._gate_downstream import Downstream, Lag
+from fraud_daemons.workers.control_ingress.ingestion_gate import WORKER as GATE
 from fraud_daemons.workers.decision_lane.decision_fabric import WORKER as DECISIONS
 from fraud_daemons.workers.rtdl_core.context_store_flow_binding import WORKER as CONTEXT
 from fraud_daemons.workers.rtdl_core.online_feature_plane import WORKER as FEATURES
-from tests.gate import CLIENT_KEY, Answer, Gate, events_of, open_gate
+from tests.gate import CLIENT_KEY, Answer, Gate, events_of, free_port, open_gate
 from tests.line import RUN, AdvanceOnly, Line
 
 
@@ -88,6 +93,32 @@ def test_decisions_from_featured_records_count_too(line: Line) -> None:
         line.drain([line.context_for(DECISIONS).consumer(AdvanceOnly(), topics=["flows.featured"])])
         line.clock.advance(2)
         assert gate.post(events_of(range(2), run=RUN)).statuses == ["ADMITTED"] * 2
+
+
+def test_a_stage_whose_own_server_is_silent_closes_nothing_and_is_left_alone(line: Line) -> None:
+    """What is down there waits safely on the bus; the server is asked again after ten seconds, not by every request."""
+    line.append("traffic", [{"flow_id": f"f{n}"} for n in range(8)])
+    asked = []
+
+    def dead() -> str:
+        asked.append(1)
+        return f"postgresql://nobody@127.0.0.1:{free_port()}/none"
+
+    elsewhere = Database(DsnSource("ELSEWHERE", dead), ConnectOptions(connect_timeout=1))
+    context = replace(
+        line.context_for(GATE),
+        database_of=lambda name: elsewhere if name == "CSFB_PROJECTION_DSN" else line.database,
+    )
+    downstream = Downstream(context)
+    assert downstream.lag() == Lag(0, 0)
+    tries = len(asked)
+    assert tries > 0
+    downstream.lag()
+    assert len(asked) == tries
+    line.clock.advance(11)
+    downstream.lag()
+    assert len(asked) > tries
+    assert Downstream(line.context_for(GATE)).lag() == Lag(8, 0), "here it is known, and counts"
 
 
 def test_a_stage_that_the_profile_lacks_and_a_limit_of_zero_close_nothing(line: Line) -> None:
