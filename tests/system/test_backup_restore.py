@@ -23,11 +23,9 @@ from tests.system.test_whatever_is_killed import digests
 
 FIRST, SECOND = 30, 20
 FILE_KIB_MAX = 200
-TRIMMING = {
-    "PLATFORM_TRIM_LOG_AGE_SECONDS": "0",
-    "PLATFORM_TRIM_INTERVAL_SECONDS": "0.2",
-    "PLATFORM_EVIDENCE_SEGMENT_RECORDS_MAX": "10",
-}
+SMALL_OBJECTS = {"PLATFORM_EVIDENCE_SEGMENT_RECORDS_MAX": "10"}
+"""What shares an object with a partition's newest record is never trimmed."""
+TRIMMING = {**SMALL_OBJECTS, "PLATFORM_TRIM_LOG_AGE_SECONDS": "0", "PLATFORM_TRIM_INTERVAL_SECONDS": "0.2"}
 
 
 @pytest.fixture
@@ -88,7 +86,8 @@ def test_a_backup_restored_elsewhere_is_the_same_platform(folder: Path) -> None:
     """Down, backup, restore into another run directory, up: the report of the old run and its decisions are the same, every
     repeat of the stream is a DUPLICATE, a further stream goes on behind the cursor. Each wrong input is refused by command.
     The second platform trims its bus as fast as it may, and all of this stays so."""
-    old, new = PlatformUnderTest(folder / "a"), PlatformUnderTest(folder / "b", environment=TRIMMING)
+    old = PlatformUnderTest(folder / "a", environment=SMALL_OBJECTS)
+    new = PlatformUnderTest(folder / "b", environment=TRIMMING)
     file = folder / "backup.tar.gz"
     old.up()
     old.say("posture", "pin", "NORMAL", "--reason", "runs are compared")
