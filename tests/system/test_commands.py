@@ -8,6 +8,7 @@ from typing import Any
 
 import psycopg
 import pyarrow.parquet
+import pytest
 
 from tests.system.platform_under_test import PlatformUnderTest, wait_until
 from tests.system.test_the_line import assert_every_equation_holds, post
@@ -15,6 +16,7 @@ from tests.system.test_the_line import assert_every_equation_holds, post
 TRANSACTIONS = 60
 
 
+@pytest.mark.slow
 def test_what_people_ask_for_is_carried_out_by_its_owner(platform: PlatformUnderTest, tmp_path: Path) -> None:
     """A label asserted, a slice exported, a letter redriven and one skipped, a refused event asked for again, the run
     replayed from its own archive: each by the command, each by its owner's role, and the report still holds."""
