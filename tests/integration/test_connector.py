@@ -353,6 +353,7 @@ def wait_until_gone(database: str, pid: int) -> None:
     raise AssertionError(f"session {pid} is still there")
 
 
+@pytest.mark.slow
 def test_a_scope_costs_little_above_a_held_connection(postgres_server: PostgresServer) -> None:
     """The bar: 25 us of CPU for the borrowing, the look at the socket and the accounting. `benchmarks/connector_scope.py`
     measures it for publication, beside the pools one would use otherwise."""

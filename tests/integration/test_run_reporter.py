@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import shutil
-import tempfile
 from collections import Counter
 from collections.abc import Generator, Iterator, Sequence
 from contextlib import contextmanager
@@ -20,14 +18,11 @@ from fraud_daemons.clock import iso
 from fraud_daemons.postgres_runtime.connector import Connection
 from fraud_daemons.runtime.activity import Activity
 from fraud_daemons.state import reports
-from fraud_daemons.supervision.substrate.objectstore import ObjectStore, client_for
-from fraud_daemons.supervision.substrate.postgres import PostgresServer
 from fraud_daemons.workers.obs_gov import _sides, run_reporter
 from fraud_daemons.workers.obs_gov._equation_terms import Line as Equation
 from fraud_daemons.workers.obs_gov._equations import LINES
 from fraud_daemons.workers.obs_gov._sides import Readers, balancing
 from fraud_daemons.workers.obs_gov.run_reporter import WORKER
-from tests.conftest import opened_line
 from tests.integration.planted_defects import PLANTS, Named, Objects, Stores
 from tests.integration.whole_line import (
     TRANSACTIONS,
@@ -39,31 +34,6 @@ from tests.integration.whole_line import (
     written_report,
 )
 from tests.line import Line
-
-
-@pytest.fixture(scope="module")
-def finished(
-    request: pytest.FixtureRequest, postgres_server: PostgresServer, provisioned_template: str
-) -> Iterator[Line]:
-    """A run in which everything is right, with two reports that say so; tests put back what they spoil."""
-    folder = Path(tempfile.mkdtemp(prefix="fp", dir="/tmp"))
-    try:
-        with opened_line(request, postgres_server, provisioned_template, folder) as line:
-            whole_run(line, folder)
-            for ordinal in (1, 2):
-                report = ask_for_report(line, reporter(line), ordinal)
-                assert report is not None
-                assert report["verdict"] == "PASS", report["equations"]
-            yield line
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
-
-
-@pytest.fixture(scope="module")
-def objects(object_store: ObjectStore) -> Objects:
-    """The object store with its owner's keys."""
-    keys = (object_store.access_key, object_store.secret_key)
-    return Objects(client_for(object_store.endpoint, *keys), object_store.bucket)
 
 
 @dataclass(frozen=True)

@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import importlib.util
 import os
-import shutil
 import subprocess
 import sys
-import tempfile
 from collections.abc import Iterator
 from importlib.machinery import SourceFileLoader
 from pathlib import Path
@@ -16,10 +14,8 @@ from typing import Any
 
 import pytest
 
-from fraud_daemons.supervision.substrate.objectstore import ObjectStore, client_for
-from fraud_daemons.supervision.substrate.postgres import PostgresServer
+from fraud_daemons.supervision.substrate.objectstore import ObjectStore
 from fraud_daemons.workers.obs_gov._equations import LINES
-from tests.conftest import opened_line
 from tests.integration.planted_defects import PLANTS, Objects
 from tests.integration.test_run_reporter import balance, lose_and_double_a_binding, planted
 from tests.integration.whole_line import ask_for_report, reporter, whole_run
@@ -38,31 +34,6 @@ def script() -> ModuleType:
     sys.modules["check_run"] = module
     loader.exec_module(module)
     return module
-
-
-@pytest.fixture(scope="module")
-def finished(
-    request: pytest.FixtureRequest, postgres_server: PostgresServer, provisioned_template: str
-) -> Iterator[Line]:
-    """A good run and two reports of it."""
-    folder = Path(tempfile.mkdtemp(prefix="fp", dir="/tmp"))
-    try:
-        with opened_line(request, postgres_server, provisioned_template, folder) as line:
-            whole_run(line, folder)
-            for ordinal in (1, 2):
-                report = ask_for_report(line, reporter(line), ordinal)
-                assert report is not None
-                assert report["verdict"] == "PASS"
-            yield line
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
-
-
-@pytest.fixture(scope="module")
-def objects(object_store: ObjectStore) -> Objects:
-    """The object store with its owner's keys."""
-    keys = (object_store.access_key, object_store.secret_key)
-    return Objects(client_for(object_store.endpoint, *keys), object_store.bucket)
 
 
 def run_script(line: Line, store: ObjectStore) -> subprocess.CompletedProcess[str]:

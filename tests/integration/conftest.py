@@ -1,0 +1,42 @@
+"""What several files of integration tests share: a run that went well, and the object store as its owner sees it."""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from fraud_daemons.supervision.substrate.objectstore import ObjectStore, client_for
+from fraud_daemons.supervision.substrate.postgres import PostgresServer
+from tests.conftest import opened_line
+from tests.integration.planted_defects import Objects
+from tests.integration.whole_line import ask_for_report, reporter, whole_run
+from tests.line import Line
+
+
+@pytest.fixture(scope="module")
+def finished(
+    request: pytest.FixtureRequest, postgres_server: PostgresServer, provisioned_template: str
+) -> Iterator[Line]:
+    """A run in which everything is right, with two reports that say so; tests put back what they spoil."""
+    folder = Path(tempfile.mkdtemp(prefix="fp", dir="/tmp"))
+    try:
+        with opened_line(request, postgres_server, provisioned_template, folder) as line:
+            whole_run(line, folder)
+            for ordinal in (1, 2):
+                report = ask_for_report(line, reporter(line), ordinal)
+                assert report is not None
+                assert report["verdict"] == "PASS", report["equations"]
+            yield line
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+@pytest.fixture(scope="module")
+def objects(object_store: ObjectStore) -> Objects:
+    """The object store with its owner's keys."""
+    keys = (object_store.access_key, object_store.secret_key)
+    return Objects(client_for(object_store.endpoint, *keys), object_store.bucket)
