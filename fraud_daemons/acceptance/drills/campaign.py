@@ -118,7 +118,7 @@ class Campaign:
                     f"round {len(self._tally.rounds) - 1}: {sum(self._tally.faults.values())} faults so far,"
                     f" {last['verdict']}, {len(self._tally.trouble)} troubles"
                 )
-        latencies = [r["latency_p95_ms"] for r in self._tally.rounds[1:] if r["latency_p95_ms"] is not None]
+        latencies = [r["latency_p50_ms"] for r in self._tally.rounds[1:] if r["latency_p50_ms"] is not None]
         checks = self._checks(witness)
         if plan.minutes is not None:
             checks += flatness(sampler.samples, latencies)
@@ -244,6 +244,7 @@ def _round_of(report: Mapping[str, Any]) -> dict[str, Any]:
         "equations": len(lines),
         "missing": sum(line["missing"] for line in lines),
         "surplus": sum(line["surplus"] for line in lines),
+        "latency_p50_ms": (report.get("latency_ms") or {}).get("p50"),
         "latency_p95_ms": (report.get("latency_ms") or {}).get("p95"),
         "digests_differing": 0,
     }

@@ -17,6 +17,9 @@ from fraud_daemons.clock import Clock
 
 SAMPLE_EVERY_SECONDS = 5.0
 SAMPLES_MIN = 8
+ROUNDS_MIN = 6
+"""Fewer rounds say nothing about latency: an outage in one of them is all there is to see. The median, for the same reason."""
+DISK_NOISE_BYTES_PER_SECOND = 200_000
 GROWTH_MAX = {"memory_bytes": 0.15, "files_open": 0.15, "sockets": 0.25}
 """By how much the last quarter's median may be above the median of what came before."""
 
@@ -62,9 +65,11 @@ def use_of(run_dir: Path) -> dict[str, float]:
 
 
 def disk_bytes(run_dir: Path) -> int:
-    """Size of every file of the run directory."""
+    """Size of every file of the run directory but the write-ahead log, whose files come and go 16 MiB at a time."""
     total = 0
-    for folder, _, names in os.walk(run_dir):
+    for folder, folders, names in os.walk(run_dir):
+        if "pg_wal" in folders:
+            folders.remove("pg_wal")
         for name in names:
             try:
                 total += os.lstat(os.path.join(folder, name)).st_size  # noqa: PTH118 - thousands of files each time
@@ -73,7 +78,7 @@ def disk_bytes(run_dir: Path) -> int:
     return total
 
 
-def flatness(samples: Sequence[Mapping[str, float]], latencies_p95_ms: Sequence[float]) -> list[Check]:
+def flatness(samples: Sequence[Mapping[str, float]], latencies_p50_ms: Sequence[float]) -> list[Check]:
     """A check per measure; too few samples are no proof of flatness and fail."""
     settled = samples[len(samples) // 4 :]
     if len(settled) < SAMPLES_MIN:
@@ -87,13 +92,13 @@ def flatness(samples: Sequence[Mapping[str, float]], latencies_p95_ms: Sequence[
         observed = f"{before:,.0f} -> {after:,.0f} ({growth:+.1%})"
         found.append(Check(f"{name}_flat", f"<= +{growth_max:.0%}", observed, growth <= growth_max))
     first, second = _rate(early), _rate(late)
-    steady = second <= 1.5 * first + 50_000
+    steady = second <= 2 * first + DISK_NOISE_BYTES_PER_SECOND
     found.append(Check("disk_growth_steady", "not faster at the end", f"{first:,.0f} -> {second:,.0f} bytes/s", steady))
-    if len(latencies_p95_ms) >= 3:
-        third = max(1, len(latencies_p95_ms) // 3)
-        begin, end = (statistics.median(part) for part in (latencies_p95_ms[:third], latencies_p95_ms[-third:]))
+    if len(latencies_p50_ms) >= ROUNDS_MIN:
+        third = len(latencies_p50_ms) // 3
+        begin, end = (statistics.median(part) for part in (latencies_p50_ms[:third], latencies_p50_ms[-third:]))
         found.append(
-            Check("latency_flat", "p95 <= 2 x + 100 ms", f"{begin:.0f} -> {end:.0f} ms", end <= 2 * begin + 100)
+            Check("latency_flat", "median p50 <= 2 x + 100 ms", f"{begin:.0f} -> {end:.0f} ms", end <= 2 * begin + 100)
         )
     return found
 
