@@ -81,6 +81,7 @@ class PlatformInterface:
         self._database_away: str | None = None
         self._looked_monotonic = clock.monotonic()
         self._beat = _own_beat(rules.run_dir, clock)
+        self._beat.beat("starting")  # before anybody can ask: a tiny platform is ready within the first half second
         for name in supervisord.process_groups:
             self._watch_group(name)
         events.subscribe(events.ProcessGroupAddedEvent, lambda event: self._watch_group(event.group))

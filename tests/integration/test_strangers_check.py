@@ -69,7 +69,7 @@ def test_on_a_good_run_it_says_what_the_report_says(finished: Line, object_store
 
 def test_a_run_that_does_not_exist_is_no_pass(finished: Line, object_store: ObjectStore) -> None:
     """Nothing equals nothing on every line, and that is not good."""
-    done = run_script(_renamed(finished, "platform_19990101T000000Z"), object_store)
+    done = run_script(_renamed(finished, "platform_18990101T000000Z"), object_store)
     assert done.returncode == 1
     assert "verdict  FAIL" in done.stdout
 
