@@ -16,8 +16,6 @@ from fraud_daemons.errors import ExitCode
 
 ROOT = Path(__file__).parents[2]
 PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md")])
-LATER_COMMANDS = {"replay"}
-"""Named in pages as coming with a later issue."""
 
 
 def _name(path: Path) -> str:
@@ -58,7 +56,7 @@ def test_links_between_pages_lead_somewhere(page: Path) -> None:
 def test_commands_in_pages_exist(page: Path) -> None:
     """A page tells nobody to run a command that is not there."""
     named = set(re.findall(r"(?:^|`|\$ |; |bin/)platform ([a-z]+)\b", page.read_text(), flags=re.M))
-    assert named <= set(COMMANDS) | LATER_COMMANDS, f"no such command: {named - set(COMMANDS)}"
+    assert named <= set(COMMANDS), f"no such command: {named - set(COMMANDS)}"
 
 
 @pytest.mark.parametrize("page", PAGES, ids=_name)
