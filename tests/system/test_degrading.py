@@ -76,7 +76,7 @@ def test_a_silent_stage_and_a_silent_store_bring_the_posture_down_and_it_climbs_
                 lambda: decided_under(platform, run).get(("DEGRADED_2", "ABSENT"), 0) > 20, seconds=10,
                 what="decisions go on without features",
             )  # fmt: skip
-            assert sum(decided_under(platform, run).values()) > before
+            wait_until(lambda: sum(decided_under(platform, run).values()) > before, seconds=10, what="decisions go on")
         finally:
             platform.kill(plane, signal.SIGCONT)
         wait_until(lambda: posture(platform)[0] == "NORMAL", seconds=CLIMB_SECONDS, what="the climb after the stage")
