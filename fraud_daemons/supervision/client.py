@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from fraud_daemons.errors import CommandError, ExitCode
+from fraud_daemons.supervision.death import Death
 
 ANSWER_SECONDS_MAX = 3.0
 
@@ -34,26 +35,6 @@ class SupervisorSilent(CommandError):
     def __init__(self, path: Path) -> None:
         message = f"the supervisor at {path} gives no answer in {ANSWER_SECONDS_MAX:g} s; it may be frozen: platform down ends it, then platform up"
         super().__init__(message, exit_code=ExitCode.UNKNOWN)
-
-
-@dataclass(frozen=True)
-class Death:
-    """How a process last ended."""
-
-    cause: str
-    exit_code: int | None
-    signal: str | None
-    uptime_seconds: float
-    at: str
-    beat_age_seconds: float | None = None
-
-    def __str__(self) -> str:
-        if self.cause == "watchdog":
-            return (
-                f"ended by the watchdog (no beat for {self.beat_age_seconds:.0f} s) after {self.uptime_seconds:.0f} s"
-            )
-        how = f"killed by {self.signal}" if self.signal else f"exit {self.exit_code}"
-        return f"{how} after {self.uptime_seconds:.0f} s"
 
 
 @dataclass(frozen=True)

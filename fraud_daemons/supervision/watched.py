@@ -20,6 +20,7 @@ from fraud_daemons.clock import Clock, iso
 from fraud_daemons.errors import ExitCode
 from fraud_daemons.observability.heartbeat import Heartbeat
 from fraud_daemons.supervision.audit import AuditFile
+from fraud_daemons.supervision.death import Death
 from fraud_daemons.supervision.incidents import DATABASE, Condition, Trouble, cause_of
 from fraud_daemons.supervision.last_words import LastWords
 from fraud_daemons.supervision.launcher import EXIT_LOCKED
@@ -27,19 +28,6 @@ from fraud_daemons.supervision.restart_policy import RestartPolicy
 from fraud_daemons.supervision.watchdog import Watchdog
 
 ANNOUNCEMENT_SECONDS_MAX: Final = 120.0  # an operator's word counts for the stop and start that follow it, not for ever
-
-
-@dataclass(frozen=True)
-class Death:
-    """How a process ended. `cause` is operator, exit_code, signal, watchdog, configuration, finished or shutdown."""
-
-    cause: str
-    exit_code: int | None
-    signal: str | None
-    uptime_seconds: float
-    at: str
-    beat_age_seconds: float | None = None
-    """How long it had been silent when the watchdog ended it."""
 
 
 @dataclass

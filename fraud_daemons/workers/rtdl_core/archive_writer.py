@@ -15,7 +15,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 from fraud_daemons.bus.port import Record
-from fraud_daemons.domain.envelope import OUTPUTS, TRUTH
+from fraud_daemons.config.topics import TOPICS
 from fraud_daemons.evidence.archive_lines import EXTENSION, line_of, packed
 from fraud_daemons.postgres_runtime.connector import Connection
 from fraud_daemons.runtime.activity import Activity
@@ -57,21 +57,6 @@ WORKER = Worker(
     schema="archive",
     dsn="ARCHIVE_WRITER_LEDGER_DSN",
     build=build,
-    consumes=(
-        "control",
-        *OUTPUTS,
-        TRUTH,
-        "quarantine",
-        "flows.bound",
-        "flows.featured",
-        "policies",
-        "decisions",
-        "action_intents",
-        "action_outcomes",
-        "audit_chains",
-        "case_triggers",
-        "case_events",
-        "labels",
-    ),
+    consumes=TOPICS,
     equations=("published_equals_archived",),
 )
