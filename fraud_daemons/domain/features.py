@@ -15,6 +15,7 @@ one division, so equal rows give equal bits whatever order they arrived in.
 from __future__ import annotations
 
 import hashlib
+from array import array
 from bisect import bisect_left, bisect_right
 from collections.abc import Iterable, Iterator, Mapping
 from datetime import UTC, datetime
@@ -44,6 +45,12 @@ PRUNED_ROWS: Final = 10_000
 
 SCANNED_ROWS_MAX: Final = 128
 """Distinct counts of a window up to this size are taken by looking at its rows, of a larger one by what came and went."""
+
+_UNKNOWN: Final = -(2**63)
+"""In a window's columns: nobody is known on the other side. A key is this with a chance of one in 2**64, as two keys are equal."""
+
+_BASE_MAX: Final = 2**62
+"""Beyond it the running sums of a window begin anew at its next cut, so that they stay within 64 bits."""
 
 DEFINITIONS: Final = {
     "card_{count,sum,mean}_{1,7,30}d": "(t-w, t] by card, the current transaction included, ties by source_seq",
@@ -121,15 +128,15 @@ class _Moving:
         self.start = self.end = start
         self.counts: dict[int, int] = {}
 
-    def put(self, other: int | None, number: int) -> None:
-        if other is not None:
+    def put(self, other: int, number: int) -> None:
+        if other != _UNKNOWN:
             left = self.counts.get(other, 0) + number
             if left:
                 self.counts[other] = left
             else:
                 del self.counts[other]
 
-    def move(self, others: list[int | None], start: int, end: int) -> int:
+    def move(self, others: array[int], start: int, end: int) -> int:
         """Go to these rows and count who is there."""
         for i in range(self.end, end):
             self.put(others[i], 1)
@@ -142,7 +149,7 @@ class _Moving:
         self.start, self.end = start, end
         return len(self.counts)
 
-    def make_room(self, at: int, other: int | None) -> None:
+    def make_room(self, at: int, other: int) -> None:
         """A late row came in at `at`."""
         if at < self.start:
             self.start += 1
@@ -151,15 +158,19 @@ class _Moving:
             self.put(other, 1)
             self.end += 1
 
-    def cut(self, others: list[int | None], old: int) -> None:
+    def cut(self, others: array[int], old: int) -> None:
         """The first `old` rows go."""
         for i in range(self.start, min(old, self.end)):
             self.put(others[i], -1)
         self.start, self.end = max(0, self.start - old), max(0, self.end - old)
 
 
+_NONE_MOVING: Final[Mapping[int, _Moving]] = {}
+"""Shared by all windows too small to need any."""
+
+
 class EntityWindow:
-    """The retained rows of one card or terminal, sorted by (time, source_seq), with running sums.
+    """The retained rows of one card or terminal, sorted by (time, source_seq), with running sums: four columns of 64 bits.
 
     Appending in order is O(1); a late row costs a shift of the rows after it, which are few when it is a little late.
     A query is a few bisections, whatever the size. Rows with an equal (time, source_seq) are both kept: the caller
@@ -171,11 +182,11 @@ class EntityWindow:
     def __init__(self) -> None:
         self.frauds: FraudWindow | None = None
         """Of a terminal: what labels say about its transactions; None as long as there is none."""
-        self._others: list[int | None] = []
-        self._moving: dict[int, _Moving] = {}
-        self._times: list[int] = []
-        self._seqs: list[int] = []
-        self._sums: list[int] = [0]  # _sums[i] = base + amounts of the first i rows; only differences are ever used
+        self._moving: Mapping[int, _Moving] = _NONE_MOVING
+        self._times = array("q")
+        self._seqs = array("q")
+        self._others = array("q")
+        self._sums = array("q", (0,))  # _sums[i] = base + amounts of the first i rows; only differences are ever used
 
     @classmethod
     def from_rows(cls, rows: Iterable[Row]) -> EntityWindow:
@@ -184,7 +195,7 @@ class EntityWindow:
         total = 0
         for time, seq, amount, other in rows:
             total += amount
-            window._others.append(other)
+            window._others.append(_UNKNOWN if other is None else other)
             window._times.append(time)
             window._seqs.append(seq)
             window._sums.append(total)
@@ -204,8 +215,8 @@ class EntityWindow:
     def rows(self) -> Iterator[Row]:
         """All retained rows in order."""
         sums = self._sums
-        for i, (time, seq) in enumerate(zip(self._times, self._seqs, strict=True)):
-            yield time, seq, sums[i + 1] - sums[i], self._others[i]
+        for i, (time, seq, other) in enumerate(zip(self._times, self._seqs, self._others, strict=True)):
+            yield time, seq, sums[i + 1] - sums[i], None if other == _UNKNOWN else other
 
     def contains(self, time: int, seq: int) -> bool:
         """True when a row stands at exactly this place."""
@@ -215,6 +226,8 @@ class EntityWindow:
     def add(self, time: int, seq: int, amount_minor: int, other: int | None = None) -> bool:
         """Put a row at its place; True when it came late, that is before one that was already there."""
         times, seqs, sums = self._times, self._seqs, self._sums
+        if other is None:
+            other = _UNKNOWN
         if not times or time > times[-1] or (time == times[-1] and seq >= seqs[-1]):
             times.append(time)
             seqs.append(seq)
@@ -227,7 +240,7 @@ class EntityWindow:
         self._others.insert(at, other)
         for moving in self._moving.values():
             moving.make_room(at, other)
-        sums[at + 1 :] = [sums[at] + amount_minor, *(total + amount_minor for total in sums[at + 1 :])]
+        sums[at + 1 :] = array("q", (sums[at] + amount_minor, *(total + amount_minor for total in sums[at + 1 :])))
         return True
 
     def remove(self, time: int, seq: int) -> bool:
@@ -237,8 +250,8 @@ class EntityWindow:
         at = self._end(time, seq) - 1
         amount = self._sums[at + 1] - self._sums[at]
         del self._times[at], self._seqs[at], self._others[at]
-        self._moving.clear()
-        self._sums[at + 1 :] = [total - amount for total in self._sums[at + 2 :]]
+        self._moving = _NONE_MOVING
+        self._sums[at + 1 :] = array("q", (total - amount for total in self._sums[at + 2 :]))
         return True
 
     def prune(self, horizon: int) -> int:
@@ -253,6 +266,8 @@ class EntityWindow:
         for moving in self._moving.values():
             moving.cut(self._others, old)
         del self._times[:old], self._seqs[:old], self._sums[:old], self._others[:old]
+        if (base := self._sums[0]) > _BASE_MAX:
+            self._sums = array("q", (total - base for total in self._sums))
         if self.frauds is not None:
             self.frauds.prune(horizon)
         return old
@@ -275,11 +290,12 @@ class EntityWindow:
         """How many others there are in rows [start, end), the window of this width; unknown ones do not count."""
         if end - start <= SCANNED_ROWS_MAX:
             found = set(self._others[start:end])
-            found.discard(None)
+            found.discard(_UNKNOWN)
             return len(found)
         moving = self._moving.get(width)
         if moving is None:
-            moving = self._moving[width] = _Moving(start)
+            moving = _Moving(start)
+            self._moving = {**self._moving, width: moving}
         return moving.move(self._others, start, end)
 
     def _end(self, time: int, seq: int) -> int:

@@ -71,13 +71,16 @@ def recomputed(bodies: Iterable[Mapping[str, Any]]) -> dict[tuple[str, str], dic
     def card_of(body: Mapping[str, Any]) -> Any:
         return body["card_token"]
 
+    def key_of(entity: str | None) -> int | None:
+        return None if entity is None else store.flow_key(entity)
+
     def window(
         run: str, of: Callable[[Mapping[str, Any]], Any], other: Callable[[Mapping[str, Any]], Any], entity: Any
     ) -> EntityWindow | None:
         if entity is None:
             return None
         rows = [
-            (microseconds(b["occurred_at"]), b["source_seq"], b["traffic"]["amount_minor"], other(b))
+            (microseconds(b["occurred_at"]), b["source_seq"], b["traffic"]["amount_minor"], key_of(other(b)))
             for b in seen
             if b["platform_run_id"] == run and of(b) == entity
         ]
@@ -479,13 +482,15 @@ def test_warmed_history_counts_once(line: Line) -> None:
 
 
 def test_a_record_that_breaks_its_contract_is_set_aside(line: Line) -> None:
-    """A body that is no bound record becomes a dead letter; those around it get their vectors."""
+    """A body that is no bound record, or whose numbers no window can hold, becomes a dead letter; those around it get
+    their vectors."""
     with line.bus.transaction() as log:
         log.append([OutRecord("flows.bound", "x", "x", RUN, body) for body in (b"no json", b"[]", b'{"flow_id": "f"}')])
-    line.append("flows.bound", [bound(1)])
+    too_much = {"amount_minor": 10**12 + 1}
+    line.append("flows.bound", [bound(1), bound(2, source_seq=2**63), bound(3, traffic=too_much), bound(4)])
     line.work(WORKER)
-    assert len(vectors(line)) == 1
-    assert line.sql("select count(*) from dead_letters.letters where worker = 'online_feature_plane'") == [(3,)]
+    assert {flow for _, flow in vectors(line)} == {"f1", "f4"}
+    assert line.sql("select count(*) from dead_letters.letters where worker = 'online_feature_plane'") == [(5,)]
 
 
 def test_the_index_names_vector_and_record(line: Line) -> None:

@@ -39,6 +39,9 @@ from fraud_daemons.workers.rtdl_core._windows import Windows
 
 FEATURED: Final = "flows.featured"
 
+AMOUNT_MINOR_MAX: Final = 10**12
+"""As the schemas of the gate say; nine million of them are a sum within 64 bits."""
+
 LOOK_EVERY_RECORDS: Final = 500
 LOOKS: Final = 40
 """After so many records so many entities are looked at in turn, and those not seen within any window lose their rows.
@@ -263,6 +266,8 @@ def _bound(record: Record, body: dict[str, Any], time: int) -> _Bound:
     amount, seq = body["traffic"]["amount_minor"], body["source_seq"]
     if not isinstance(amount, int) or not isinstance(seq, int):
         raise TypeError(f"amount_minor {amount!r} and source_seq {seq!r} must be whole numbers")
+    if abs(amount) > AMOUNT_MINOR_MAX or not -(2**63) <= seq < 2**63:
+        raise ValueError(f"amount_minor {amount} or source_seq {seq} is beyond what a window holds")
     flow_id = body["flow_id"]
     card, terminal = store.card_entity(body["card_token"]), terminal_key(body)
     key = store.flow_key(flow_id)
