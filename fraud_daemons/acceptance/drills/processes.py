@@ -3,41 +3,63 @@
 from __future__ import annotations
 
 import signal
-from datetime import datetime
 from typing import Any
 
+import orjson
+
 from fraud_daemons.acceptance.drills.drill import Drill
-from fraud_daemons.acceptance.drills.stage import Stage
-from fraud_daemons.clock import parse_iso
+from fraud_daemons.acceptance.drills.recoveries import Recoveries
+from fraud_daemons.acceptance.drills.stage import LOOK_EVERY_SECONDS, Stage
+from fraud_daemons.acceptance.drills.witness import beats_of
 from fraud_daemons.supervision.audit import FILE_NAME
 from fraud_daemons.supervision.client import SupervisorClient
 
 BETWEEN_KILLS_SECONDS = (0.3, 0.9)
+READY_SECONDS_MAX = 60.0
 
 
 def _worker_kill(stage: Stage) -> None:
-    """SIGKILL for one worker after the other, chosen by the dice."""
+    """SIGKILL for one worker after the other, chosen by the dice; each is looked at until it is ready again."""
     ends = stage.clock.monotonic() + stage.seconds
-    killed: dict[int, str] = {}
-    while not killed or stage.clock.monotonic() < ends:
+    recoveries = Recoveries()
+    while not recoveries.pids or stage.clock.monotonic() < ends:
         worker, pid = stage.dice.choice(sorted(stage.workers().items()))
         stage.victims.add(worker)
+        recoveries.killed(worker, pid, stage.clock.now())
         stage.signal(pid, signal.SIGKILL)
-        killed[pid] = worker
-        stage.rest(stage.dice.uniform(*BETWEEN_KILLS_SECONDS))
+        _look_on(stage, recoveries, stage.dice.uniform(*BETWEEN_KILLS_SECONDS))
+    killed = recoveries.pids
     stage.wait_for(lambda: len(_deaths(stage, killed)) == len(killed), seconds=10, what="every death in the audit")
+    stage.wait_for(
+        lambda: _all_seen_ready(stage, recoveries), seconds=READY_SECONDS_MAX, what="every killed worker ready"
+    )
     stage.fired["deaths_by_sigkill"] += len(_deaths(stage, killed))
-    if delays := sorted(_respawn_milliseconds(stage, killed)):
-        stage.figures["respawn_ms"] = {
-            "p50": delays[len(delays) // 2],
-            "max": delays[-1],
-            "first_respawns": len(delays),
-        }
+    audit = _audit(stage)
+    if delays := recoveries.respawn_milliseconds(audit):
+        stage.figures["respawn_ms"] = _spread(delays)
+    if delays := recoveries.ready_seconds(audit):
+        stage.figures["killed_to_ready_seconds"] = _spread([round(seconds, 2) for seconds in delays])
+
+
+def _look_on(stage: Stage, recoveries: Recoveries, seconds: float) -> None:
+    """Rest, looking at the heartbeats meanwhile."""
+    until = stage.clock.monotonic() + seconds
+    while (left := until - stage.clock.monotonic()) > 0:
+        stage.rest(min(left, LOOK_EVERY_SECONDS))
+        recoveries.look(beats_of(stage.profile))
+
+
+def _all_seen_ready(stage: Stage, recoveries: Recoveries) -> bool:
+    recoveries.look(beats_of(stage.profile))
+    return not recoveries.open
+
+
+def _spread(ordered: list[float]) -> dict[str, float]:
+    p99 = ordered[min(len(ordered) - 1, int(0.99 * len(ordered)))]
+    return {"p50": ordered[len(ordered) // 2], "p99": p99, "max": ordered[-1], "count": len(ordered)}
 
 
 def _audit(stage: Stage) -> list[dict[str, Any]]:
-    import orjson
-
     return [orjson.loads(line) for line in stage.profile.path(FILE_NAME).read_bytes().splitlines() if line]
 
 
@@ -45,20 +67,6 @@ def _deaths(stage: Stage, killed: dict[int, str]) -> list[dict[str, Any]]:
     return [
         r for r in _audit(stage) if r.get("kind") == "exit" and r.get("pid") in killed and r.get("signal") == "SIGKILL"
     ]
-
-
-def _respawn_milliseconds(stage: Stage, killed: dict[int, str]) -> list[float]:
-    """From the death's line to the next start's, of deaths that were to be followed at once."""
-    died: dict[str, datetime] = {}
-    delays = []
-    for record in _audit(stage):
-        worker = str(record.get("worker"))
-        if record.get("kind") == "exit" and record.get("pid") in killed:
-            if not record.get("respawn_seconds"):
-                died[worker] = parse_iso(str(record["at"]))
-        elif record.get("kind") == "restart" and worker in died:
-            delays.append(round((parse_iso(str(record["at"])) - died.pop(worker)).total_seconds() * 1000, 1))
-    return delays
 
 
 def _worker_freeze(stage: Stage) -> None:
