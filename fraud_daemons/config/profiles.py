@@ -180,7 +180,7 @@ def _checked(setting: Setting, value: Any) -> str | None:
 def _across(values: Mapping[str, Any], run_dir: Path) -> list[str]:
     """Checks between settings: ordered timers, room for sockets."""
     problems = [
-        f"{lower} ({values[lower]:g}) must be below {upper} ({values[upper]:g}), or {consequence}"
+        f"timers out of order: {lower} ({values[lower]:g}) must be below {upper} ({values[upper]:g}), or {consequence}"
         for lower, upper, consequence in _ORDERED
         if not values[lower] < values[upper]
     ]
@@ -234,6 +234,16 @@ _ORDERED: Sequence[tuple[str, str, str]] = (
         "database.long_statement_timeout_seconds",
         "database.long_client_deadline_seconds",
         "a statement that is merely slow loses its connection before the server can say so",
+    ),
+    (
+        "database.lock_timeout_seconds",
+        "database.statement_timeout_seconds",
+        "a wait for a lock looks like a statement that is too long, and batches are halved in vain",
+    ),
+    (
+        "database.idle_in_transaction_seconds",
+        "loop.watchdog_seconds",
+        "a worker frozen inside a transaction keeps its locks until it is killed",
     ),
 )
 """Timers that must rise: the lower, the upper, and what happens otherwise."""

@@ -18,20 +18,25 @@ import orjson
 from fraud_daemons.clock import Clock
 from fraud_daemons.errors import FatalFault, TransientFault
 
-ANSWER_SECONDS_MAX = 10.0  # above the gate's deadline for its database, so that it can say why; below a beat's age
 RETRY_AFTER_SECONDS_MAX = 30.0
 EVENTS_PATH = "/v1/events"
 
 
 class GateClient:
-    """One producer's way to the gate. `http.client` sets TCP_NODELAY itself."""
+    """One producer's way to the gate; an answer may take `answer_seconds_max`. `http.client` sets TCP_NODELAY itself."""
 
     def __init__(
-        self, *, address: Callable[[], tuple[str, int]], read_key: Callable[[], str | None], clock: Clock
+        self,
+        *,
+        address: Callable[[], tuple[str, int]],
+        read_key: Callable[[], str | None],
+        clock: Clock,
+        answer_seconds_max: float,
     ) -> None:
         self._address = address
         self._read_key = read_key
         self._clock = clock
+        self._answer_seconds_max = answer_seconds_max
         self._key: str | None = None
         self._connection: http.client.HTTPConnection | None = None
         self._not_before: tuple[float, str] | None = None
@@ -78,7 +83,7 @@ class GateClient:
     def _request(self, body: bytes, key: str) -> tuple[int, str | None, Any]:
         if self._connection is None:
             host, port = self._address()
-            self._connection = http.client.HTTPConnection(host, port, timeout=ANSWER_SECONDS_MAX)
+            self._connection = http.client.HTTPConnection(host, port, timeout=self._answer_seconds_max)
         self._connection.request(
             "POST", EVENTS_PATH, body=body, headers={"Content-Type": "application/json", "X-API-Key": key}
         )

@@ -291,10 +291,13 @@ def _count(tally: Tally, statuses: Sequence[str]) -> None:
 def build(context: WorkerContext) -> list[Activity]:
     """The consumer of requests, and the streamer."""
     profile = context.profile
+    deadline, beat_age = profile.get("database.client_deadline_seconds"), profile.get("loop.beat_age_seconds_max")
     client = GateClient(
         address=lambda: (profile.get("gate.host"), context.port_of("gate")),
         read_key=lambda: context.read_secrets().get("gate", {}).get("producer_key"),
         clock=context.clock,
+        # above the gate's deadline for its database, so that it can say why; below a beat's age, for nobody beats meanwhile
+        answer_seconds_max=(deadline + beat_age) / 2,
     )
     return [context.consumer(StreamRequests(), topics=WORKER.consumes), Streamer(context, client)]
 
