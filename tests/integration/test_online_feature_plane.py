@@ -19,7 +19,7 @@ from fraud_daemons.domain.features import SECOND_MICROSECONDS, EntityWindow, mic
 from fraud_daemons.domain.identity import canonical_json
 from fraud_daemons.runtime.activity import Activity
 from fraud_daemons.state import features as store
-from fraud_daemons.workers.rtdl_core import online_feature_plane
+from fraud_daemons.workers.rtdl_core import _windows, online_feature_plane
 from fraud_daemons.workers.rtdl_core.online_feature_plane import WORKER
 from tests.line import RUN, Line
 
@@ -439,6 +439,25 @@ def test_a_small_cache_gives_the_same_vectors(one_partition: Line) -> None:
     line.drain(activities)
     plenty = line_vectors_with(bodies)
     assert vectors(line) == plenty
+
+
+def test_windows_of_who_rests_leave_memory_and_come_back(one_partition: Line, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What was not used for a while goes although there is room, and a card that comes back has its whole window."""
+    line = one_partition
+    monkeypatch.setattr(_windows, "IDLE_RECORDS", 50)
+    rested = [bound(n, card_token=f"r{n % 30}", terminal_id=f"r{n % 20}") for n in range(100)]
+    meanwhile = [bound(n, card_token="c", terminal_id="t") for n in range(100, 250)]
+    back = [bound(n, card_token=f"r{n % 30}", terminal_id="t") for n in range(250, 255)]
+    bodies = [*rested, *meanwhile, *back]
+    line.append("flows.bound", [*rested, *meanwhile])
+    activities = line.activities(WORKER, settings={"loop.batch_records_max": 10})
+    line.drain(activities)
+    windows = activities[0]._handler._windows  # type: ignore[attr-defined]
+    assert (len(windows), windows.entries) == (2, 302)
+    line.append("flows.bound", back)
+    line.drain(activities)
+    assert len(windows) == 2 + 5
+    assert vectors(line) == line_vectors_with(bodies)
 
 
 def line_vectors_with(bodies: Sequence[Mapping[str, Any]]) -> dict[tuple[str, str], dict[str, Any]]:

@@ -9,6 +9,7 @@ them could not agree on what came before.
 
 from __future__ import annotations
 
+import sys
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from contextlib import nullcontext
@@ -93,7 +94,7 @@ class FeaturePlane:
         bounds = self._read([record for record in records if record.topic != LABELS], unit)
         if bounds:
             self._feature(bounds, unit)
-        self._windows.shrink()
+        self._windows.shrink(len(bounds))
 
     def _feature(self, bounds: Sequence[_Bound], unit: UnitOfWork) -> None:
         repeats: Counter[str] = Counter()
@@ -262,7 +263,7 @@ class _Tally:
 
 
 def _bound(record: Record, body: dict[str, Any], time: int) -> _Bound:
-    run: str = body["platform_run_id"]
+    run: str = sys.intern(body["platform_run_id"])  # one text for all windows of a run
     amount, seq = body["traffic"]["amount_minor"], body["source_seq"]
     if not isinstance(amount, int) or not isinstance(seq, int):
         raise TypeError(f"amount_minor {amount!r} and source_seq {seq!r} must be whole numbers")
