@@ -5,9 +5,9 @@ What the running platform was told at its start is what its own watcher knows, s
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from functools import partial
-from typing import Final
+from typing import Any, Final
 
 from fraud_daemons import bootstrap
 from fraud_daemons.clock import SystemClock
@@ -20,6 +20,8 @@ from fraud_daemons.conformance.rounds import SUBJECTS, checks_of
 from fraud_daemons.errors import PlatformError
 from fraud_daemons.observability.code_version import code_version
 from fraud_daemons.state import conformance
+from fraud_daemons.supervision import overview
+from fraud_daemons.supervision.deployment import deployment_of
 
 ROUNDS_MISSED_MAX: Final = 6
 """How many rounds the worker may be late before its own findings are no news."""
@@ -34,6 +36,7 @@ def environment_checks(profile: Profile) -> list[Check]:
         make_store=partial(bootstrap.evidence_store, profile),
         read_secrets=partial(read_secrets, profile.run_dir),
         reload_profile=lambda: profile,
+        look_at_platform=partial(_status, profile),
         code_version=code_version(),
         clock=SystemClock(),
     )
@@ -41,6 +44,11 @@ def environment_checks(profile: Profile) -> list[Check]:
         check for subject in SUBJECTS if subject is not on_platform.profile for check in checks_of(subject, environment)
     ]
     return [*_watched(profile, environment), *fresh]
+
+
+def _status(profile: Profile) -> Mapping[str, Any]:
+    picture, _ = overview.look(deployment_of(profile), clock=SystemClock())
+    return picture.to_json()
 
 
 def _watched(profile: Profile, environment: Environment) -> Iterator[Check]:

@@ -44,6 +44,8 @@ class Environment:
     make_store: Callable[[], EvidenceStore]
     read_secrets: Callable[[], Mapping[str, Any]]
     reload_profile: Callable[[], Profile]
+    look_at_platform: Callable[[], Mapping[str, Any]]
+    """What `platform status --json` says now: which process of each worker supervision runs."""
     code_version: str
     clock: Clock
 

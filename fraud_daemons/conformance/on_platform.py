@@ -3,17 +3,17 @@ gate's keys, and which code each worker runs."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import Final
+from collections.abc import Iterator, Mapping
+from typing import Any, Final
 
 from fraud_daemons.config.dsns import IG_ADMISSION_DSN, PLATFORM_DSN
-from fraud_daemons.config.packs import load_packs
 from fraud_daemons.config.policies import read_policy
 from fraud_daemons.conformance.environment import Check, Environment, judged, unknown
 from fraud_daemons.errors import ConfigurationError, PlatformError
 from fraud_daemons.evidence.conditional_put import probe
-from fraud_daemons.observability.heartbeat import read_heartbeat
+from fraud_daemons.observability.heartbeat import Heartbeat, read_heartbeat
 from fraud_daemons.state import policies, principals
+from fraud_daemons.status.picture import HELD, STARTING, STOPPED, own_beat
 
 DECIDER: Final = "decision_fabric"
 SHOWN: Final = 16  # characters of a digest that tell two apart at a glance
@@ -78,7 +78,8 @@ def policy(env: Environment) -> Iterator[Check]:
     except ConfigurationError as error:
         yield judged(name, good=False, expected=expected, observed=error.problems[0], remedy=remedy)
         return
-    beat = read_heartbeat(env.profile.path("beats", f"{DECIDER}.json"))
+    pid = next((seen["pid"] for seen in _supervised(env) if seen["worker"] == DECIDER), None)
+    beat = own_beat(pid, _last_beat(env, DECIDER))
     told = (beat.detail.get("policy") or {}).get("digest") if beat else None
     if told is None:
         yield unknown(
@@ -112,17 +113,40 @@ def gate_keys(env: Environment) -> Iterator[Check]:
 
 
 def workers(env: Environment) -> Iterator[Check]:
-    """Every worker of the packs says that it runs this code."""
-    for pack in load_packs(env.profile.root, enabled=env.profile.get("profile.packs")):
-        for worker in pack.workers:
-            name = f"worker {worker}"
-            beat = read_heartbeat(env.profile.path("beats", f"{worker}.json"))
-            if beat is None:
-                yield unknown(
-                    name, expected=env.code_version, why="it has no heartbeat", remedy=f"platform start {worker}"
-                )
-                continue
-            yield judged(
-                name, good=beat.version == env.code_version, expected=env.code_version, observed=beat.version or "unnamed",
-                remedy=f"platform restart {worker}: it runs other code than the rest",
-            )  # fmt: skip
+    """Every worker of the packs says, from the process that supervision runs now, that it runs this code."""
+    for seen in _supervised(env):
+        yield _worker(env, seen, _last_beat(env, seen["worker"]))
+
+
+def _supervised(env: Environment) -> list[Mapping[str, Any]]:
+    """Every worker of the packs as `platform status` shows it."""
+    return [worker for pack in env.look_at_platform()["packs"] for worker in pack["workers"]]
+
+
+def _last_beat(env: Environment, worker: str) -> Heartbeat | None:
+    return read_heartbeat(env.profile.path("beats", f"{worker}.json"))
+
+
+def _worker(env: Environment, seen: Mapping[str, Any], beat: Heartbeat | None) -> Check:
+    worker = seen["worker"]
+    name, expected = f"worker {worker}", f"{env.code_version}, said by the process that runs now"
+    if own := own_beat(seen["pid"], beat):
+        return judged(
+            name, good=own.version == env.code_version, expected=env.code_version, observed=own.version or "unnamed",
+            remedy=f"platform restart {worker}: it runs other code than the rest",
+        )  # fmt: skip
+    if beat is None:
+        return unknown(name, expected=expected, why="it has no heartbeat", remedy=f"platform start {worker}")
+    if seen["status"] == STARTING:
+        why = f"pid {seen['pid']} starts and has not beaten yet"
+        return unknown(name, expected=expected, why=why, remedy="ask again when it has")
+    left = "which supervision does not run" if beat.process.alive() else "which is gone"
+    now = f"{seen['status']} ({seen['reason']})" if seen["reason"] else seen["status"]
+    remedy = _REMEDY.get(seen["status"], "it is started again by itself; why it ended: platform events {}")
+    return judged(
+        name, good=False, expected=expected, observed=f"a heartbeat of pid {beat.pid}, {left}; now {now}",
+        remedy=remedy.format(worker),
+    )  # fmt: skip
+
+
+_REMEDY: Final = {HELD: "put it right, then: platform resume {}", STOPPED: "platform start {}"}

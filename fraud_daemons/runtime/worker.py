@@ -77,7 +77,7 @@ class WorkerContext:
     reload_profile: Callable[[], Profile] | None = None
     """The profile as its file and the environment say it now, for whoever compares. None in a worker on its own."""
     look_at_platform: Callable[[], dict[str, Any]] | None = None
-    """What `platform status --json` says now, from the same function; for those who show it. None in a worker on its own."""
+    """What `platform status --json` says now, from the same function; for who shows it or judges by it. None in a worker on its own."""
 
     @cached_property
     def store(self) -> EvidenceStore:

@@ -180,7 +180,7 @@ def judge_worker(
     process: ProcessState, beat: Heartbeat | None, *, now_monotonic: float, beat_age_seconds_max: float
 ) -> WorkerPicture:
     """The status of one worker from what the supervisor says and what it says itself."""
-    own = beat if beat and process.pid and beat.process == identity_of(process.pid) else None
+    own = own_beat(process.pid, beat)
     age = now_monotonic - own.beat_monotonic if own else None
     status, reason, reason_seconds = _verdict(
         process, own, age, now_monotonic=now_monotonic, age_max=beat_age_seconds_max
@@ -202,6 +202,11 @@ def judge_worker(
         dead_letters=own.dead_letters if own else 0,
         reason_seconds=round(reason_seconds, 1) if reason_seconds is not None else None,
     )
+
+
+def own_beat(pid: int | None, beat: Heartbeat | None) -> Heartbeat | None:
+    """The beat, if the very process `pid` wrote it: start time and boot are compared too, for pids come again."""
+    return beat if beat and pid and beat.process == identity_of(pid) else None
 
 
 def judge_disk(

@@ -12,7 +12,7 @@ import signal
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +30,8 @@ PACKS = "case_labels,obs_gov"
 def small() -> Iterator[PlatformUnderTest]:
     """A running platform of two packs on its own substrate."""
     folder = Path(tempfile.mkdtemp(prefix="fp", dir="/tmp"))
-    platform = PlatformUnderTest(folder / "run", environment={"PLATFORM_PROFILE_PACKS": PACKS})
+    environment = {"PLATFORM_PROFILE_PACKS": PACKS, "PLATFORM_CONFORMANCE_INTERVAL_SECONDS": "2"}
+    platform = PlatformUnderTest(folder / "run", environment=environment)
     try:
         platform.up()
         yield platform
@@ -79,13 +80,46 @@ def test_a_password_that_never_worked(small: PlatformUnderTest) -> None:
     try:
         answer = small.say("restart", "case_trigger", "--timeout", "40", codes=(ExitCode.NO,))
         worker = small.workers()["case_trigger"]
+        conforms = _conforms(small, "case_trigger")
     finally:
         _rewrite_secret(small, "postgres", "fp_case_trigger", old)
     assert worker["status"] == "held"
     assert re.match(r"config: postgres: 28P01\b", worker["reason"])
     (blocker,) = answer["blocking"]
     assert "28P01" in blocker["reason"]
+    assert (conforms["verdict"], conforms["remedy"]) == ("FAIL", "put it right, then: platform resume case_trigger")
+    assert re.search(r"which is gone; now held \(config: postgres: 28P01", conforms["observed"])
     assert small.say("resume", "case_trigger")["ready"]
+    assert _conforms(small, "case_trigger")["verdict"] == "PASS"
+
+
+def test_the_last_word_of_a_dead_worker_is_no_conformance(small: PlatformUnderTest) -> None:
+    """Stopped by the operator it is a named FAIL, in the command and in the worker that watches; started, PASS in both."""
+    small.say("stop", "label_store")
+    stopped = _conforms(small, "label_store")
+    _await_watched(small, lambda named: "worker label_store" in named)
+    small.say("start", "label_store")
+    assert (stopped["verdict"], stopped["remedy"]) == ("FAIL", "platform start label_store")
+    assert "which is gone; now stopped" in stopped["observed"]
+    assert _conforms(small, "label_store")["verdict"] == "PASS"
+    _await_watched(small, lambda named: "worker label_store" not in named)
+
+
+def _conforms(platform: PlatformUnderTest, worker: str) -> dict[str, Any]:
+    """What `platform conformance` says of one worker; of a platform of two packs it cannot know everything."""
+    codes = (ExitCode.GOOD, ExitCode.NO, ExitCode.UNKNOWN)
+    checks: list[dict[str, Any]] = platform.say("conformance", codes=codes)["checks"]
+    return next(check for check in checks if check["check"] == f"worker {worker}")
+
+
+def _await_watched(platform: PlatformUnderTest, good: Callable[[list[str]], bool]) -> None:
+    """Until environment_conformance's own last round says so."""
+    beat = platform.run_dir / "beats/environment_conformance.json"
+    wait_until(
+        lambda: good(json.loads(beat.read_text())["detail"]["conformance"]["not_passed"]),
+        seconds=30,
+        what="a round of environment_conformance",
+    )
 
 
 def test_an_owner_password_that_is_wrong(small: PlatformUnderTest) -> None:

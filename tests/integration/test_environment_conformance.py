@@ -4,134 +4,34 @@ when it is mended. The pass-through compares files with files, and must miss eve
 from __future__ import annotations
 
 import json
-import shutil
 import tempfile
-import uuid
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import psycopg
 import pytest
 
-from fraud_daemons import bootstrap
-from fraud_daemons.clock import SystemClock
 from fraud_daemons.config.dsns import PLATFORM_DSN
-from fraud_daemons.config.packs import load_packs
 from fraud_daemons.config.policies import read_policy
-from fraud_daemons.config.profiles import load_profile
-from fraud_daemons.config.secrets_file import write_secrets
 from fraud_daemons.conformance.environment import Check, Environment, Verdict, worst
 from fraud_daemons.conformance.rounds import one_round
-from fraud_daemons.evidence.s3 import S3EvidenceStore, S3Settings
-from fraud_daemons.observability.code_version import code_version
-from fraud_daemons.observability.heartbeat import Heartbeat
-from fraud_daemons.postgres_runtime.connector import ConnectOptions, DsnSource, close_thread_connections
-from fraud_daemons.postgres_runtime.provisioning import all_roles
-from fraud_daemons.runtime.database import Database
-from fraud_daemons.state import principals
-from fraud_daemons.supervision.substrate.objectstore import ObjectStore, client_for
+from fraud_daemons.postgres_runtime.connector import close_thread_connections
+from fraud_daemons.status.picture import ProcessState
+from fraud_daemons.supervision.substrate.objectstore import ObjectStore
 from fraud_daemons.supervision.substrate.postgres import PostgresServer
 from fraud_daemons.workers.obs_gov import environment_conformance
 from tests.gate import events_of, open_gate
-from tests.line import ROOT, Line
-
-
-@dataclass
-class Running:
-    """A provisioned database, a store, a project folder, and heartbeats as running workers write them."""
-
-    dsn: str
-    other_dsn: str
-    root: Path
-    run_dir: Path
-    store: S3Settings
-    owner_of_store: Any
-
-    def __post_init__(self) -> None:
-        self.environment_variables: dict[str, str] = {"PLATFORM_DSN": self.dsn}
-        self.leads_elsewhere: dict[str, str] = {}
-
-    def profile(self, variables: Mapping[str, str] | None = None) -> Any:
-        return load_profile(
-            "local_parity", root=self.root, environment=variables or self.environment_variables,
-            overrides={"profile.run_dir": str(self.run_dir)},
-        )  # fmt: skip
-
-    def database_of(self, name: str) -> Database:
-        dsn = self.leads_elsewhere.get(name, self.dsn)
-        return Database(
-            DsnSource(f"{name} {dsn}", lambda: dsn), ConnectOptions(application_name="test", connect_timeout=1)
-        )
-
-    def environment(self) -> Environment:
-        started = self.profile({"PLATFORM_DSN": self.dsn})
-        settings = self.store
-        return Environment(
-            profile=started,
-            servers=bootstrap.servers(started),
-            database_of=self.database_of,
-            make_store=lambda: S3EvidenceStore(lambda: settings),
-            read_secrets=lambda: {"gate": {"producer_key": "p" * 40, "client_key": "c" * 40}},
-            reload_profile=self.profile,
-            code_version=code_version(),
-            clock=SystemClock(),
-        )
-
-    def sql(self, statement: str) -> None:
-        with psycopg.connect(self.dsn, autocommit=True) as connection:
-            connection.execute(statement)  # type: ignore[call-overload]
-
-    def beat(self, worker: str, pack: str, *, version: str, detail: dict[str, Any] | None = None) -> None:
-        """A heartbeat as that worker's loop would write it."""
-        beat = Heartbeat(worker, pack, 1, 1, "boot", 0.0, "now", "ready", None, 0.0, "now", version=version,
-                         detail=detail or {})  # fmt: skip
-        (self.run_dir / "beats" / f"{worker}.json").write_text(json.dumps(beat.__dict__))
-
-    def beats(self) -> None:
-        """Every worker of the packs, of this code; decision_fabric says by what it decides."""
-        for pack in load_packs(self.root):
-            for worker in pack.workers:
-                told = (
-                    {"policy": read_policy(self.root, "baseline").identity()} if worker == "decision_fabric" else None
-                )
-                self.beat(worker, pack.name, version=code_version(), detail=told)
+from tests.integration.standing_environment import Running, a_process, provisioned
+from tests.line import Line
 
 
 @pytest.fixture(scope="module")
 def running(postgres_server: PostgresServer, object_store: ObjectStore) -> Iterator[Running]:
     """What `platform up` leaves, without the processes: checks ask servers, store and heartbeats. Each test mends."""
     with tempfile.TemporaryDirectory(prefix="fp", dir="/tmp") as folder:
-        yield from _provisioned(postgres_server, object_store, Path(folder) / "run", Path(folder) / "project")
-
-
-def _provisioned(
-    postgres_server: PostgresServer, object_store: ObjectStore, run_dir: Path, root: Path
-) -> Iterator[Running]:
-    names = [f"conf_{uuid.uuid4().hex[:12]}" for _ in range(2)]
-    with psycopg.connect(postgres_server.dsn(), autocommit=True) as connection:
-        for name in names:
-            connection.execute(f"create database {name}")
-    for part in ("config", "packs"):
-        shutil.copytree(ROOT / part, root / part)
-    (run_dir / "beats").mkdir(parents=True, mode=0o700)
-    write_secrets(run_dir, {"postgres": {role: f"secret of {role}" for role in all_roles()}})
-    store = S3Settings(
-        endpoint=object_store.endpoint, bucket=object_store.bucket, region="us-east-1",
-        access_key=object_store.writer_access_key, secret_key=object_store.writer_secret_key,
-    )  # fmt: skip
-    owner = client_for(object_store.endpoint, object_store.access_key, object_store.secret_key)
-    made = Running(*(postgres_server.dsn(name) for name in names), root, run_dir, store, owner)
-    bootstrap.provision(made.profile())
-    with psycopg.connect(made.dsn) as connection:
-        principals.ensure(connection, {"producer_key": "p" * 40, "client_key": "c" * 40})  # type: ignore[arg-type]
-    made.beats()
-    yield made
-    close_thread_connections()
-    with psycopg.connect(postgres_server.dsn(), autocommit=True) as connection:
-        for name in names:
-            connection.execute(f"drop database {name} with (force)")
+        yield from provisioned(postgres_server, object_store, Path(folder) / "run", Path(folder) / "project")
 
 
 Round = Callable[[Environment], list[Check]]
@@ -206,7 +106,41 @@ def an_expired_key(running: Running) -> Iterator[None]:
 def a_worker_of_another_version(running: Running) -> Iterator[None]:
     running.beat("action_layer", "decision_lane", version="0.0.9+000000000000")
     yield
-    running.beat("action_layer", "decision_lane", version=code_version())
+    running.beat("action_layer", "decision_lane")
+
+
+def a_killed_worker_that_is_held(running: Running) -> Iterator[None]:
+    with a_process() as process:
+        running.beat("action_layer", "decision_lane", pid=process.pid)
+    running.processes["action_layer"] = ProcessState(
+        "action_layer", "decision_lane", "exited", exit_code=-9, held=True, reason="crash loop: 21 deaths"
+    )
+    yield
+    running.beat("action_layer", "decision_lane")
+
+
+def a_stopped_worker(running: Running) -> Iterator[None]:
+    with a_process() as process:
+        running.beat("action_layer", "decision_lane", pid=process.pid)
+    running.processes["action_layer"] = ProcessState("action_layer", "decision_lane", "stopped")
+    yield
+    running.beat("action_layer", "decision_lane")
+
+
+def a_copy_by_hand_beside_a_stopped_worker(running: Running) -> Iterator[None]:
+    with a_process() as process:
+        running.beat("action_layer", "decision_lane", pid=process.pid)
+        running.processes["action_layer"] = ProcessState("action_layer", "decision_lane", "stopped")
+        yield
+    running.beat("action_layer", "decision_lane")
+
+
+def a_pid_that_came_again(running: Running) -> Iterator[None]:
+    path = running.run_dir / "beats" / "action_layer.json"
+    before = json.loads(path.read_text())
+    path.write_text(json.dumps({**before, "start_ticks": before["start_ticks"] - 1}))
+    yield
+    running.beat("action_layer", "decision_lane")
 
 
 def a_group_split_on_the_servers(running: Running) -> Iterator[None]:
@@ -244,6 +178,10 @@ FAULTS: list[tuple[Fault, str, str]] = [
     (a_changed_policy_byte, "policy", "file"),
     (an_expired_key, "gate key client", "ended at"),
     (a_worker_of_another_version, "worker action_layer", "0.0.9+000000000000"),
+    (a_killed_worker_that_is_held, "worker action_layer", "which is gone; now held (crash loop: 21 deaths)"),
+    (a_stopped_worker, "worker action_layer", "which is gone; now stopped"),
+    (a_copy_by_hand_beside_a_stopped_worker, "worker action_layer", "which supervision does not run; now stopped"),
+    (a_pid_that_came_again, "worker action_layer", "which is gone; now running failing (no heartbeat yet)"),
     (a_group_split_on_the_servers, "dsn group DF_*", "DF_CHECKPOINT_DSN at"),
     (a_group_split_in_the_profile, "profile", "AL_* commit together"),
     (a_right_taken_away, f"roles {PLATFORM_DSN}", "fp_ofp may not write snapshots"),
@@ -267,6 +205,37 @@ def test_comparing_files_with_files_turns_the_fact_red(running: Running, fault: 
     """The pass-through sees none of them."""
     with pytest.raises(AssertionError, match="is not seen"):
         fails_and_passes_again(running, fault, named, words, files_with_files)
+
+
+def test_a_worker_that_starts_is_not_known_yet_and_passes_with_its_first_beat(running: Running) -> None:
+    """The file is of the process before: no PASS, and no FAIL for as long as a start may take; the first beat settles it."""
+    path = running.run_dir / "beats" / "action_layer.json"
+    before = path.read_text()
+    with a_process() as process:
+        running.beat("action_layer", "decision_lane", pid=process.pid)
+        first = path.read_text()
+        path.write_text(before)
+        running.processes["action_layer"] = replace(running.processes["action_layer"], uptime_seconds=1.0)
+        found = {check.check: check for check in one_round(running.environment())}["worker action_layer"]
+        assert (found.verdict, found.observed) == (
+            Verdict.UNKNOWN,
+            f"pid {process.pid} starts and has not beaten yet",
+        )
+        path.write_text(first)
+        assert worst(one_round(running.environment())) is Verdict.PASS
+    running.beat("action_layer", "decision_lane")
+
+
+def test_what_a_dead_decider_last_said_is_no_policy_that_decides(running: Running) -> None:
+    """Its process is gone: by what it decided is its last word, and nobody decides by it."""
+    told = {"policy": read_policy(running.root, "baseline").identity()}
+    with a_process() as process:
+        running.beat("decision_fabric", "decision_lane", pid=process.pid, detail=told)
+        assert worst(one_round(running.environment())) is Verdict.PASS
+    running.processes["decision_fabric"] = ProcessState("decision_fabric", "decision_lane", "stopped")
+    found = {check.check: check for check in one_round(running.environment())}
+    running.beats()
+    assert (found["policy"].verdict, found["worker decision_fabric"].verdict) == (Verdict.UNKNOWN, Verdict.FAIL)
 
 
 def test_a_server_that_is_away_is_named_and_hides_nothing_else(running: Running) -> None:

@@ -68,7 +68,7 @@ class Conformance(PlainActivity):
 
 def environment_of(context: WorkerContext) -> Environment:
     """The environment as this worker reaches it."""
-    if context.reload_profile is None:
+    if context.reload_profile is None or context.look_at_platform is None:
         raise ConfigurationError(["start it with: platform worker run environment_conformance"], source="conformance")
     return Environment(
         profile=context.profile,
@@ -77,6 +77,7 @@ def environment_of(context: WorkerContext) -> Environment:
         make_store=lambda: context.store,
         read_secrets=context.read_secrets,
         reload_profile=context.reload_profile,
+        look_at_platform=context.look_at_platform,
         code_version=code_version(),
         clock=context.clock,
     )
