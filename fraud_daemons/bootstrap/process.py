@@ -20,7 +20,7 @@ from fraud_daemons.bus.postgres_log import PostgresBus
 from fraud_daemons.clock import Clock, SystemClock
 from fraud_daemons.config.dsns import EVENT_BUS_DSN
 from fraud_daemons.config.packs import Pack, load_packs, worker_module
-from fraud_daemons.config.ports import chosen_port
+from fraud_daemons.config.ports import another_port, chosen_port, port_holder
 from fraud_daemons.config.profiles import Profile, load_profile
 from fraud_daemons.config.secrets_file import read_secrets
 from fraud_daemons.errors import ConfigurationError, ExitCode, FatalFault
@@ -153,6 +153,7 @@ def _context(
         make_store=lambda: evidence_store(profile),
         read_secrets=lambda: read_secrets(profile.run_dir),
         port_of=lambda service: chosen_port(profile, f"{service}_port"),
+        another_port=partial(_another_port, profile, log),
         database_of=database_of,
         long_database_of=partial(database_of, long_statements=True),
         clock=clock,
@@ -161,6 +162,14 @@ def _context(
         servers=servers(profile),
         reload_profile=partial(load_profile, profile.name, root=profile.root, environment=os.environ),
     )
+
+
+def _another_port(profile: Profile, log: Logger, service: str, taken: int) -> int | None:
+    holder = port_holder(taken) or "another process"
+    port = another_port(profile, f"{service}_port", taken=taken)
+    if port is not None:
+        log.warning(events.PORT_MOVED, service=service, port=port, taken=taken, holder=holder)
+    return port
 
 
 def _heartbeat(profile: Profile, pack: str, worker: str, clock: Clock) -> HeartbeatFile:

@@ -1,15 +1,19 @@
 """Ports for settings that say 0: chosen once, kept in `ports.json`, so that an address stays the same over restarts.
 
-Chosen below the kernel's ephemeral range: an outgoing connection can never be given a port that a server will want.
+Chosen below the kernel's ephemeral range: an outgoing connection can never be given a port that a server will want. Nobody
+keeps a chosen port free until it is bound: whoever finds it taken then chooses another (`another_port`), and clients read
+the file again before they connect.
 """
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import random
 import socket
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 from fraud_daemons.config.profiles import Profile
@@ -61,21 +65,45 @@ def read_ports(run_dir: Path) -> dict[str, int]:
 
 def choose_ports(run_dir: Path, names: Sequence[str]) -> dict[str, int]:
     """Every port of `names`, choosing and keeping those that have none yet."""
-    ports = read_ports(run_dir)
-    missing = [name for name in names if name not in ports]
-    for name in missing:
-        ports[name] = free_port(taken=ports.values())
-    if missing:
-        _write(run_dir, ports)
+    with _one_writer(run_dir):
+        ports = read_ports(run_dir)
+        missing = [name for name in names if name not in ports]
+        for name in missing:
+            ports[name] = free_port(taken=ports.values())
+        if missing:
+            _write(run_dir, ports)
     return ports
 
 
 def release_ports(run_dir: Path, names: Sequence[str]) -> None:
     """Forget chosen ports that somebody else has taken meanwhile; `choose_ports` then finds others."""
-    ports = read_ports(run_dir)
-    kept = {name: port for name, port in ports.items() if name not in names}
-    if kept != ports:
-        _write(run_dir, kept)
+    with _one_writer(run_dir):
+        ports = read_ports(run_dir)
+        kept = {name: port for name, port in ports.items() if name not in names}
+        if kept != ports:
+            _write(run_dir, kept)
+
+
+def another_port(profile: Profile, name: str, *, taken: int) -> int | None:
+    """Another port for `name` in place of the chosen one that somebody has `taken`, kept; None where the profile fixes it."""
+    if fixed_port(profile, name):
+        return None
+    with _one_writer(profile.run_dir):
+        ports = read_ports(profile.run_dir)
+        if ports.get(name, taken) == taken:
+            ports[name] = free_port(taken={*ports.values(), taken})
+            _write(profile.run_dir, ports)
+        return ports[name]
+
+
+@contextmanager
+def _one_writer(run_dir: Path) -> Iterator[None]:
+    """Read, choose and write are one step: two services may find their ports taken at the same time."""
+    lock = run_dir / "locks" / "ports.lock"
+    lock.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    with os.fdopen(os.open(lock, os.O_WRONLY | os.O_CREAT, 0o600), "w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
 
 
 def _write(run_dir: Path, ports: Mapping[str, int]) -> None:
@@ -131,9 +159,16 @@ def _listening(table: Path, port: int) -> list[str]:
 
 def _holds(folder: Path, wanted: set[str]) -> bool:
     try:
-        return any(str(path.readlink()) in wanted for path in folder.iterdir())
+        return any(_target(path) in wanted for path in folder.iterdir())
     except OSError:  # another user's process, or one that just left
         return False
+
+
+def _target(descriptor: Path) -> str:
+    try:
+        return str(descriptor.readlink())
+    except OSError:  # closed meanwhile; the next may be the one
+        return ""
 
 
 def _name(process: Path) -> str:

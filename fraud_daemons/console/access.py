@@ -29,13 +29,17 @@ class TooManyGuesses(Exception):
         self.retry_after_seconds = retry_after_seconds
 
 
+def cookie_name(port: str) -> str:
+    """Cookies know no ports, and two platforms may run side by side."""
+    return f"fraud_daemons_console_{port}"
+
+
 class Access:
     """Shared by all request threads. `read_secrets` is asked again every few seconds, so a new token needs no restart."""
 
-    def __init__(self, read_secrets: Callable[[], dict[str, Any]], clock: Clock, *, port: int) -> None:
+    def __init__(self, read_secrets: Callable[[], dict[str, Any]], clock: Clock) -> None:
         self._read_secrets = read_secrets
         self._clock = clock
-        self.cookie = f"fraud_daemons_console_{port}"  # cookies know no ports, and two platforms may run side by side
         self._lock = threading.Lock()
         self._guesses = float(WRONG_TOKENS_MAX)
         self._refilled_at = clock.monotonic()
@@ -51,10 +55,10 @@ class Access:
         kind, _, token = header.partition(" ")
         return kind.lower() == "bearer" and self._is_right(token.strip())
 
-    def admits_cookie(self, header: str) -> bool:
-        """Whether a Cookie header carries a session of the token in force."""
+    def admits_cookie(self, header: str, *, port: str) -> bool:
+        """Whether a Cookie header carries a session of the token in force, at the console of this port."""
         try:
-            found = SimpleCookie(header).get(self.cookie)
+            found = SimpleCookie(header).get(cookie_name(port))
         except CookieError:
             return False
         expected = self._expected()

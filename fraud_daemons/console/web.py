@@ -25,13 +25,15 @@ from typing import Any, Final
 import orjson
 
 from fraud_daemons.clock import Clock
-from fraud_daemons.console.access import Access, TooManyGuesses
+from fraud_daemons.console.access import Access, TooManyGuesses, cookie_name
 from fraud_daemons.console.board import Board
 from fraud_daemons.console.exposition import CONTENT_TYPE, exposition
 from fraud_daemons.observability import events
 from fraud_daemons.observability.logs import Logger
 
 HOST: Final = "127.0.0.1"
+NAMES: Final = (HOST, "localhost", "[::1]")
+"""What a browser may call it; any other Host is a name that somebody else gave to loopback."""
 STREAM_SECONDS_MAX: Final = 300.0
 """A stream ends and the page opens the next: bounds what a page that stopped reading can pile up."""
 STREAM_QUIET_SECONDS: Final = 2.0
@@ -72,11 +74,10 @@ Environ = dict[str, Any]
 class ConsoleApp:
     """The WSGI callable."""
 
-    def __init__(self, board: Board, access: Access, *, port: int, pages_max: int, clock: Clock, log: Logger) -> None:
+    def __init__(self, board: Board, access: Access, *, pages_max: int, clock: Clock, log: Logger) -> None:
         self._board = board
         self._clock = clock
         self._access = access
-        self._hosts = {f"{name}:{port}" for name in (HOST, "localhost", "[::1]")}
         self._pages_max = pages_max
         self._log = log
         self._routes: dict[str, Callable[[], Answer]] = {
@@ -100,7 +101,7 @@ class ConsoleApp:
 
     def _answer(self, environ: Environ) -> Answer:
         method, path = environ["REQUEST_METHOD"], environ.get("PATH_INFO", "/")
-        if environ.get("HTTP_HOST", "") not in self._hosts:
+        if environ.get("HTTP_HOST", "") not in {f"{name}:{environ['SERVER_PORT']}" for name in NAMES}:
             return self._refusal(
                 environ, HTTPStatus.MISDIRECTED_REQUEST, "the console answers to loopback's names only"
             )
@@ -115,7 +116,7 @@ class ConsoleApp:
         if path.startswith("/static/"):
             return self._static(environ, path.removeprefix("/static/"))
         if path == "/":
-            known = self._access.admits_cookie(environ.get("HTTP_COOKIE", ""))
+            known = self._access.admits_cookie(environ.get("HTTP_COOKIE", ""), port=environ["SERVER_PORT"])
             return _page("index.html", HTTPStatus.OK) if known else _page("login.html", HTTPStatus.UNAUTHORIZED)
         if path not in self._routes:
             return self._refusal(environ, HTTPStatus.NOT_FOUND, "there is nothing here")
@@ -123,7 +124,7 @@ class ConsoleApp:
 
     # --- who is asking
     def _admits(self, environ: Environ) -> bool:
-        if self._access.admits_cookie(environ.get("HTTP_COOKIE", "")):
+        if self._access.admits_cookie(environ.get("HTTP_COOKIE", ""), port=environ["SERVER_PORT"]):
             return True
         bearer = environ.get("HTTP_AUTHORIZATION", "")
         return bool(bearer) and self._access.admits_bearer(bearer)
@@ -142,7 +143,7 @@ class ConsoleApp:
         session = self._access.session(token)
         if session is None:
             return self._refusal(environ, HTTPStatus.FORBIDDEN, "this is not the console's token")
-        cookie = f"{self._access.cookie}={session}; Path=/; HttpOnly; SameSite=Strict"
+        cookie = f"{cookie_name(environ['SERVER_PORT'])}={session}; Path=/; HttpOnly; SameSite=Strict"
         return _json(HTTPStatus.OK, {"session": "open"}, ("Set-Cookie", cookie))
 
     def _refusal(self, environ: Environ, status: HTTPStatus, detail: str, *more: tuple[str, str]) -> Answer:

@@ -16,6 +16,7 @@ CHECKPOINT_CLAIMED: Final = "checkpoint_claimed"
 RECORD_DEAD_LETTERED: Final = "record_dead_lettered"
 LETTER_REDRIVEN: Final = "letter_redriven"
 LOCK_WAITED_FOR: Final = "lock_waited_for"
+PORT_MOVED: Final = "port_moved"
 # the connector
 SCOPE_HELD_LONG: Final = "scope_held_long"
 # evidence

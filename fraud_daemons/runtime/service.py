@@ -6,7 +6,10 @@ wedged service cannot look alive.
 
 from __future__ import annotations
 
+import errno
 import http.client
+import os
+import socket
 import threading
 from collections import Counter
 from collections.abc import Callable, Iterable
@@ -14,6 +17,7 @@ from typing import Any
 
 import orjson
 
+from fraud_daemons.config.ports import port_holder
 from fraud_daemons.errors import FatalFault, TransientFault
 from fraud_daemons.runtime.activity import Outcome, PlainActivity
 
@@ -23,6 +27,7 @@ UNANSWERED_PROBES_MAX = 10
 """So many in a row, while nobody else got an answer either: it will not come back by itself. At 3 s each and the loop's pauses
 between, about half a minute; a service that answers anybody is only slow."""
 CONNECTIONS_MAX = 200
+PORTS_TRIED_MAX = 20
 DRAIN_SECONDS = 5.0
 CLOSE_SECONDS = 1.0
 
@@ -30,7 +35,10 @@ WsgiApp = Callable[[dict[str, Any], Callable[..., Any]], Iterable[bytes]]
 
 
 class HttpService(PlainActivity):
-    """Serves `app` on host:port with `threads` threads; as an activity it opens the port and probes itself."""
+    """Serves `app` on host:port with `threads` threads; as an activity it opens the port and probes itself.
+
+    `another_port` is asked when the port is taken: another one to try, or None when it may be no other.
+    """
 
     def __init__(
         self,
@@ -42,11 +50,13 @@ class HttpService(PlainActivity):
         body_bytes_max: int,
         health_path: str,
         detail: Callable[[], dict[str, Any]] = dict,
+        another_port: Callable[[int], int | None] = lambda _: None,
     ) -> None:
         self.name = "http"
         self._app = self._counted(app)
         self._host = host
         self._port = port
+        self._another_port = another_port
         self._threads = threads
         self._body_bytes_max = body_bytes_max
         self._health_path = health_path
@@ -90,9 +100,9 @@ class HttpService(PlainActivity):
         closed = threading.Event()
 
         def finish() -> None:
-            for socket in list(self._sockets.values()):
-                if not getattr(socket, "total_outbufs_len", 0):
-                    socket.close()
+            for channel in list(self._sockets.values()):
+                if not getattr(channel, "total_outbufs_len", 0):
+                    channel.close()
             closed.set()
 
         # on the server's own thread: closing a descriptor under its select would be an error there
@@ -102,28 +112,43 @@ class HttpService(PlainActivity):
     def _open(self) -> None:
         from waitress.server import create_server
 
-        try:
-            self._server = create_server(
-                self._app,
-                map=self._sockets,
-                host=self._host,
-                port=self._port,
-                threads=self._threads,
-                connection_limit=CONNECTIONS_MAX,
-                max_request_body_size=self._body_bytes_max,
-                channel_timeout=60,
-                asyncore_use_poll=True,  # select() refuses descriptors above 1023
-                ident=None,
-                clear_untrusted_proxy_headers=True,
-            )
-        except OSError as error:
-            raise FatalFault(
-                f"cannot listen on {self._host}:{self._port}: {error.strerror}; free the port or choose another in the profile",
-                reason=f"config: port {self._port}: {error.strerror}",
-            ) from error
+        self._server = create_server(
+            self._app,
+            map=self._sockets,
+            sockets=[self._listening()],
+            threads=self._threads,
+            connection_limit=CONNECTIONS_MAX,
+            max_request_body_size=self._body_bytes_max,
+            channel_timeout=60,
+            asyncore_use_poll=True,  # select() refuses descriptors above 1023
+            ident=None,
+            clear_untrusted_proxy_headers=True,
+        )
         self._server.channel_class = _channel_class()
         self._thread = threading.Thread(target=self._server.run, name="http", daemon=True)
         self._thread.start()
+
+    def _listening(self) -> socket.socket:
+        """A socket that listens: on the port, or on another where it was only chosen and somebody has taken it since."""
+        family = socket.AF_INET6 if ":" in self._host else socket.AF_INET
+        for _ in range(PORTS_TRIED_MAX):
+            try:
+                return socket.create_server((self._host, self._port), family=family)
+            except OSError as error:
+                other = self._another_port(self._port) if error.errno == errno.EADDRINUSE else None
+                if other is None:
+                    raise self._refused(error) from error
+                self._port = other
+        raise TransientFault(f"{PORTS_TRIED_MAX} ports in a row were taken", reason="http: no port")
+
+    def _refused(self, error: OSError) -> FatalFault:
+        said = error.strerror
+        if error.errno == errno.EADDRINUSE:
+            said = f"{os.strerror(error.errno)} by {port_holder(self._port) or 'another process'}"
+        return FatalFault(
+            f"cannot listen on {self._host}:{self._port}: {said}; free the port or choose another in the profile",
+            reason=f"config: port {self._port}: {said}",
+        )
 
     def _probe(self) -> None:
         connection = http.client.HTTPConnection(self._host, self._port, timeout=PROBE_TIMEOUT_SECONDS)

@@ -64,7 +64,7 @@ class WorkerContext:
     read_secrets: Callable[[], dict[str, Any]]
     """The run directory's secrets, read again at every call so that rotation needs no restart."""
     port_of: Callable[[str], int]
-    """Port of a service by name, e.g. "gate"; settings that say 0 were chosen at `up`."""
+    """Port of a service by name, e.g. "gate"; where the setting says 0 the chosen one, which may change: ask at each connect."""
     database_of: Callable[[str], Database]
     """Another component's database by DSN name, under this worker's own role (see `provisioning.READS`)."""
     long_database_of: Callable[[str], Database]
@@ -72,6 +72,8 @@ class WorkerContext:
     clock: Clock
     log: Logger
     stop: StopRequest
+    another_port: Callable[[str, int], int | None] = lambda _service, _taken: None
+    """Another port for a service whose chosen one somebody has taken, already told to its clients; None = it is fixed."""
     servers: tuple[Server, ...] = ()
     """Every database that a DSN name leads to, with the schemas that stand there."""
     reload_profile: Callable[[], Profile] | None = None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import http.client
+import os
 import threading
 from collections.abc import Iterator
 from typing import Any
@@ -385,12 +386,12 @@ def test_a_decision_is_found_at_once_or_by_waiting(line: Line, gate: Gate) -> No
 
 
 def test_a_port_in_use_is_a_configuration_fault(line: Line) -> None:
-    """The worker says which port, and is held instead of looping."""
+    """The worker says which port and who holds it, and is held instead of looping."""
     from fraud_daemons.errors import FatalFault
 
     with open_gate(line):
         second = ingestion_gate.WORKER.build(line.context_for(ingestion_gate.WORKER))
-        with pytest.raises(FatalFault, match="cannot listen"):
+        with pytest.raises(FatalFault, match=rf"cannot listen on \S+: Address already in use by pid {os.getpid()} "):
             second[0].step()
 
 

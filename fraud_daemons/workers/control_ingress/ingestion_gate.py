@@ -14,6 +14,8 @@ another server than the bus: admission and append would be two commits, and the 
 
 from __future__ import annotations
 
+from functools import partial
+
 from fraud_daemons.config.dsns import PLATFORM_DSN
 from fraud_daemons.errors import ConfigurationError
 from fraud_daemons.observability.disk import disk_use
@@ -115,6 +117,7 @@ def build(context: WorkerContext) -> list[Activity]:
         body_bytes_max=get("gate.body_bytes_max"),
         health_path="/healthz",
         detail=lambda: {"events_answered": dict(intake.answered)},
+        another_port=partial(context.another_port, "gate"),
     )
     return [
         service,

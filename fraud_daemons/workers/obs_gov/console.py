@@ -7,6 +7,8 @@ hook tells one receiver when a worker is in trouble. The parts are in `fraud_dae
 
 from __future__ import annotations
 
+from functools import partial
+
 from fraud_daemons.config.dsns import PLATFORM_DSN
 from fraud_daemons.console.access import Access
 from fraud_daemons.console.board import Board
@@ -29,16 +31,16 @@ def build(context: WorkerContext) -> list[Activity]:
     if context.look_at_platform is None:
         raise ConfigurationError(["start it with: platform worker run console"], source="console")
     get, clock, run_dir = context.profile.get, context.clock, context.profile.run_dir
-    board, port = Board(clock), context.port_of("console")
-    access = Access(context.read_secrets, clock, port=port)
+    board, access = Board(clock), Access(context.read_secrets, clock)
     pages_max = get("console.pages_max")
     service = HttpService(
-        ConsoleApp(board, access, port=port, pages_max=pages_max, clock=clock, log=context.log),
+        ConsoleApp(board, access, pages_max=pages_max, clock=clock, log=context.log),
         host=HOST,
-        port=port,
+        port=context.port_of("console"),
         threads=pages_max + THREADS_BESIDE_PAGES,
         body_bytes_max=BODY_BYTES_MAX,
         health_path="/healthz",
+        another_port=partial(context.another_port, "console"),
     )
     hook = _hook(context)
     status = StatusWatch(
