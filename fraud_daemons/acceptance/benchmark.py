@@ -8,6 +8,7 @@ platform is idle, and count by their median.
 
 from __future__ import annotations
 
+import math
 import os
 import re
 import statistics
@@ -34,14 +35,11 @@ from fraud_daemons.worlds.generator import make_world
 PROBE_RUNS = 3
 PROBE_TIMEOUT_SECONDS = 180
 PACED_PER_SECOND = 300
-WARM_UP_TRANSACTIONS = 20_000
-"""Streamed before anything is measured, so that what has a bound has reached it: the server's 128 MB of buffers are touched
-after some 8,000, the store's heap settles later. What still grows then is state of the run itself - 200 bytes of windows
-per transaction - or grows without end."""
+TRANSACTIONS_MIN = 100
 WAIT_SECONDS_MAX = 900.0
 SPARE = 1.25
 """The flat-out part has so many times what the warm-up's rate would fill it with: that rate contains a beginning and an end."""
-WORLD_STEP = 50_000
+WORLD_MIN, WORLD_STEP = 20_000, 50_000
 """Worlds are made in steps of so many transactions, so that the next benchmark finds its world made."""
 _SQL = "fraud_daemons.acceptance.sql"
 
@@ -49,8 +47,14 @@ _SQL = "fraud_daemons.acceptance.sql"
 @dataclass(frozen=True)
 class Plan:
     """How long each part lasts. The flat-out part lasts `seconds`, or as long as `transactions` take where that is given;
-    the paced ones `paced_seconds` each, 0 = neither."""
+    the paced ones `paced_seconds` each, 0 = neither.
 
+    `warm_up` transactions are streamed before anything is measured, so that what has a bound has reached it: the server's
+    128 MB of buffers are touched after some 8,000, the store's heap settles later. What still grows after 20,000 is state
+    of the run itself - 200 bytes of windows per transaction - or grows without end.
+    """
+
+    warm_up: int
     seconds: int
     transactions: int | None
     paced_seconds: int
@@ -67,6 +71,16 @@ class Leg:
     latency_ms: dict[str, float]
     footprint: Footprint
     """When everything was durable, before anybody asked for figures."""
+
+
+def flat_out_transactions(plan: Plan, *, per_second: float) -> int:
+    """What the plan says, or as many as fill its seconds at the warm-up's rate, with some to spare."""
+    return plan.transactions or max(TRANSACTIONS_MIN, math.ceil(plan.seconds * SPARE * per_second))
+
+
+def world_size(transactions: int) -> int:
+    """Transactions of the smallest of our worlds that has so many."""
+    return WORLD_MIN if transactions <= WORLD_MIN else math.ceil(transactions / WORLD_STEP) * WORLD_STEP
 
 
 _MOMENTS: Final = (
@@ -99,9 +113,9 @@ class Benchmark:
     def run(self) -> dict[str, Any]:
         """The JSON object of `platform bench --json`."""
         line, floor = self._probes()
-        self._tell(f"warm-up: {WARM_UP_TRANSACTIONS} transactions")
-        warm = self._leg(self._world(WARM_UP_TRANSACTIONS), WARM_UP_TRANSACTIONS, rate=None)
-        transactions = self._plan.transactions or int(self._plan.seconds * SPARE * warm.transactions / warm.seconds)
+        self._tell(f"warm-up: {self._plan.warm_up} transactions")
+        warm = self._leg(self._world(self._plan.warm_up), self._plan.warm_up, rate=None)
+        transactions = flat_out_transactions(self._plan, per_second=warm.transactions / warm.seconds)
         world = self._world(transactions)
         before, then = self._server(), footprint(self._profile.run_dir)
         self._tell(f"flat out: {transactions} transactions")
@@ -128,11 +142,7 @@ class Benchmark:
 
     def _world(self, transactions: int) -> str:
         """A world of at least so many transactions, made when it is not there."""
-        size = (
-            WARM_UP_TRANSACTIONS
-            if transactions <= WARM_UP_TRANSACTIONS
-            else -(-transactions // WORLD_STEP) * WORLD_STEP
-        )
+        size = world_size(transactions)
         name = f"bench_{size}"
         make_world(
             self._profile.path("worlds"), name=name, transactions=size, seed=1,
