@@ -1,15 +1,17 @@
 """The gate by itself, beside what a bare admission reaches on the same server in the same run. Prints one JSON object.
 
-usage: gate_bench.py [--events 60000] [--batch 500] [--rounds 3] [--single-seconds 30] [--run-dir DIR]
+usage: gate_bench.py [--events 60000] [--batch 500] [--rounds 3] [--in-flight 1 2] [--single-seconds 30] [--run-dir DIR]
 
 A platform of one pack (control_ingress) is brought up on its own substrate and taken down again, so nobody reads behind
-the gate. In turn, so that both meet the same machine: the floor probe's `gate` stage alone, then one client that POSTs
-the same number of events in batches over one connection. The four outputs come in equal parts, encoded beforehand like
-the probe's. An answer means that the receipts are committed with fsync. Memory is the gate's PSS after the first and
-after the last round. Last, single events at 50 a second, each timed from the moment it was due.
+the gate. In turn, so that all meet the same machine: the floor probe's `gate` stage alone, then one client that POSTs
+the same number of events in batches, once with each number of requests in flight: with one the client, the gate and the
+server work in turn, with two (over two connections) the gate has the next batch while the server commits the last. The
+four outputs come in equal parts, encoded beforehand like the probe's. An answer means that the receipts are committed
+with fsync. Memory is the gate's PSS after the first and after the last round. Last, single events at 50 a second, each
+timed from the moment it was due.
 
-On a machine with other work only the CPU per event compares: seconds of the gate's process, evidence included, by events.
-It is a yardstick and judges nothing.
+On a machine with other work only the CPU per event compares: of the gate's process and of its database sessions, evidence
+included, by events. It is a yardstick and judges nothing.
 """
 
 from __future__ import annotations
@@ -29,7 +31,9 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections import deque
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -97,7 +101,13 @@ class Client:
         self._headers = {"Content-Type": "application/json", "X-API-Key": key}
 
     def post(self, body: bytes) -> bytes:
+        self.send(body)
+        return self.receive()
+
+    def send(self, body: bytes) -> None:
         self._connection.request("POST", "/v1/events", body=body, headers=self._headers)
+
+    def receive(self) -> bytes:
         response = self._connection.getresponse()
         answer = response.read()
         if response.status != http.client.OK:
@@ -135,11 +145,23 @@ def events(run: str, *, first: int, count: int) -> list[dict[str, Any]]:
     return made
 
 
-def admitted_per_second(client: Client, run: str, *, first: int, count: int, batch: int) -> float:
+def posted(clients: Sequence[Client], bodies: Sequence[bytes]) -> list[bytes]:
+    """The answers to `bodies`, each client's next request sent when its last answer is there: so many are in flight."""
+    answers, turn = [], deque(clients[: len(bodies)])
+    for client, body in zip(turn, bodies, strict=False):
+        client.send(body)
+    for body in bodies[len(turn) :]:
+        answers.append(turn[0].receive())
+        turn[0].send(body)
+        turn.rotate(-1)
+    return answers + [client.receive() for client in turn]
+
+
+def admitted_per_second(clients: Sequence[Client], run: str, *, first: int, count: int, batch: int) -> float:
     made = events(run, first=first, count=count)
     bodies = [orjson.dumps(made[at : at + batch]) for at in range(0, len(made), batch)]
     began = time.perf_counter()
-    answers = [client.post(body) for body in bodies]
+    answers = posted(clients, bodies)
     elapsed = time.perf_counter() - began
     admitted = sum(answer.count(b'"ADMITTED"') for answer in answers)
     if admitted != len(made):
@@ -210,32 +232,74 @@ def percentile(ordered: Sequence[float], share: float) -> float:
     return round(ordered[min(len(ordered) - 1, int(share * len(ordered)))], 2)
 
 
+class Used:
+    """CPU that the gate has used so far: its process, and its database sessions."""
+
+    def __init__(self, alone: Alone) -> None:
+        self._pid, self._dsn = alone.pid(), alone.dsn("fraud_platform")
+
+    def seconds(self) -> tuple[float, float]:
+        with psycopg.connect(self._dsn) as connection:
+            sessions = connection.execute(
+                "select pid from pg_stat_activity where application_name like %s", (f"%/ingestion_gate/{self._pid}",)
+            ).fetchall()
+        return cpu_seconds(self._pid), sum(cpu_seconds(pid) for (pid,) in sessions)
+
+
+@dataclass
+class Series:
+    """What one number of requests in flight came to, a figure per round; CPU in microseconds an event."""
+
+    per_second: list[float] = field(default_factory=list)
+    over_probe: list[float] = field(default_factory=list)
+    cpu: list[float] = field(default_factory=list)
+    sessions_cpu: list[float] = field(default_factory=list)
+
+    def said(self) -> dict[str, float]:
+        return {
+            "admitted_per_second": round(statistics.median(self.per_second)),
+            "admitted_over_probe": round(statistics.median(self.over_probe), 3),
+            "gate_cpu_us_per_event": round(statistics.median(self.cpu), 1),
+            "sessions_cpu_us_per_event": round(statistics.median(self.sessions_cpu), 1),
+        }
+
+
 def measured(alone: Alone, plan: argparse.Namespace) -> dict[str, Any]:
     run = alone.say("run", "new")["platform_run_id"]
-    pid, client = alone.pid(), Client(alone.port(), alone.secrets()["gate"]["producer_key"])
+    port, key = alone.port(), alone.secrets()["gate"]["producer_key"]
+    clients, used = [Client(port, key) for _ in range(max(plan.in_flight))], Used(alone)
     admitted_per_second(
-        client, run, first=0, count=plan.events // 4, batch=plan.batch
-    )  # warm: plans, caches, connections
+        clients, run, first=0, count=plan.events // 4, batch=plan.batch
+    )  # warm: plans, caches, sessions
     first = plan.events
-    probe, gate, memory, cpu = [], [], [], []
+    series, probe, memory = {in_flight: Series() for in_flight in plan.in_flight}, [], []
     for _ in range(plan.rounds):
         probe.append(probe_per_second(alone.dsn("postgres"), events=plan.events, batch=plan.batch))
-        used = cpu_seconds(pid)
-        gate.append(admitted_per_second(client, run, first=first, count=plan.events, batch=plan.batch))
-        cpu.append((cpu_seconds(pid) - used) / plan.events * 1e6)
-        memory.append(pss_bytes(pid))
-        first += plan.events
-    singles = single_milliseconds(client, run, first=first, seconds=plan.single_seconds)
+        for in_flight, one in series.items():
+            before = used.seconds()
+            one.per_second.append(
+                admitted_per_second(clients[:in_flight], run, first=first, count=plan.events, batch=plan.batch)
+            )
+            time.sleep(plan.settle_seconds)  # what is sealed behind the last answers is paid for by these events too
+            after = used.seconds()
+            one.over_probe.append(one.per_second[-1] / probe[-1])
+            one.cpu.append((after[0] - before[0]) / plan.events * 1e6)
+            one.sessions_cpu.append((after[1] - before[1]) / plan.events * 1e6)
+            first += plan.events
+        memory.append(pss_bytes(alone.pid()))
+    singles = single_milliseconds(clients[0], run, first=first, seconds=plan.single_seconds)
     with psycopg.connect(alone.dsn("fraud_platform")) as connection:
         [durable] = connection.execute(
             "select current_setting('fsync') || current_setting('synchronous_commit') || current_setting('full_page_writes')"
         ).fetchone() or [""]
     return {
-        "admitted_per_second": round(statistics.median(gate)),
+        **series[plan.in_flight[0]].said(),
+        "by_requests_in_flight": {str(in_flight): one.said() for in_flight, one in series.items()},
         "probe_gate_per_second": round(statistics.median(probe)),
-        "admitted_over_probe": round(statistics.median(g / p for g, p in zip(gate, probe, strict=True)), 3),
-        "rounds": [{"gate": round(g), "probe": round(p)} for g, p in zip(gate, probe, strict=True)],
-        "gate_cpu_us_per_event": round(statistics.median(cpu), 1),
+        "rounds": [
+            {"probe": round(p), **{f"gate_{n}": round(one.per_second[at]) for n, one in series.items()}}
+            for at, p in enumerate(probe)
+        ],
         "gate_pss_bytes": memory,
         "gate_pss_growth_percent": round(100 * (memory[-1] - memory[0]) / memory[0], 1),
         "single_ms_at_50_per_second": {f"p{share:g}": percentile(singles, share / 100) for share in (50, 95, 99)},
@@ -264,6 +328,10 @@ def main() -> None:
     parser.add_argument("--events", type=int, default=60_000)
     parser.add_argument("--batch", type=int, default=500)
     parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--in-flight", type=int, nargs="+", default=[1, 2], help="requests in flight; each is measured")
+    parser.add_argument(
+        "--settle-seconds", type=float, default=3.0, help="after a series, for what is sealed behind it"
+    )
     parser.add_argument("--single-seconds", type=float, default=30.0)
     parser.add_argument("--run-dir", type=Path, default=None)
     plan = parser.parse_args()

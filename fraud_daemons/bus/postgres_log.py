@@ -37,32 +37,23 @@ class PostgresLog:
     ) -> list[tuple[int, int] | None]:
         if not records:
             return []
-        targets = [TopicPartition(record.topic, self._partition(record)) for record in records]
+        targets = self._targets(records)
         taken: set[int] = set()
         if producer is not None and sequences is not None:
             taken = self._claim_sequences(producer, targets, sequences)
-        counts = Counter(target for index, target in enumerate(targets) if index not in taken)
-        next_position = self._advance(counts) if counts else {}
+        new = [target for index, target in enumerate(targets) if index not in taken] if taken else targets
+        next_position = self._advance(Counter(new)) if new else {}
         answer: list[tuple[int, int] | None] = []
         rows = []
-        for index, (record, target) in enumerate(zip(records, targets, strict=True)):
+        for index, ((topic, key, event_id, run, body), target) in enumerate(zip(records, targets, strict=True)):
             if index in taken:
                 answer.append(None)
                 continue
             position = next_position[target]
             next_position[target] = position + 1
-            answer.append((target.partition, position))
-            rows.append(
-                (
-                    target.topic,
-                    target.partition,
-                    position,
-                    record.event_id,
-                    record.key,
-                    record.platform_run_id,
-                    record.body,
-                )
-            )
+            partition = target[1]
+            answer.append((partition, position))
+            rows.append((topic, partition, position, event_id, key, run, body))
         self._write(rows)
         return answer
 
@@ -96,11 +87,21 @@ class PostgresLog:
         )
         return {TopicPartition(topic, partition): position for topic, partition, position in rows}
 
-    def _partition(self, record: OutRecord) -> int:
-        partitions = self._partitions.get(record.topic)
+    def _targets(self, records: Sequence[OutRecord]) -> list[TopicPartition]:
+        """Where each record goes."""
+        whole: dict[str, TopicPartition | None] = {topic: self._only(topic) for topic in {r.topic for r in records}}
+        return [
+            whole[record.topic]
+            or TopicPartition(record.topic, partition_of(record.key, self._partitions[record.topic]))
+            for record in records
+        ]
+
+    def _only(self, topic: str) -> TopicPartition | None:
+        """The partition of a topic that has one; None when the key chooses."""
+        partitions = self._partitions.get(topic)
         if partitions is None:
-            raise FatalFault(f"there is no topic {record.topic!r}", reason=f"bus: no topic {record.topic}")
-        return 0 if partitions == 1 else partition_of(record.key, partitions)
+            raise FatalFault(f"there is no topic {topic!r}", reason=f"bus: no topic {topic}")
+        return TopicPartition(topic, 0) if partitions == 1 else None
 
     def _advance(self, counts: Mapping[TopicPartition, int]) -> dict[TopicPartition, int]:
         where = sorted(counts)

@@ -99,8 +99,10 @@ def admit(
     In key order, as every request does. Raises Overtaken.
     """
     rows = sorted(
-        (*candidate.identity, candidate.payload_hash, producer, candidate.topic, *place, at)
-        for candidate, place in zip(candidates, places, strict=True)
+        (run, event_type, event_id, payload_hash, producer, topic, partition, position, at)
+        for (_, (run, event_type, event_id), topic, _, _, payload_hash), (partition, position) in zip(
+            candidates, places, strict=True
+        )
     )
     try:
         copy_in(connection, _ADMISSIONS, rows)

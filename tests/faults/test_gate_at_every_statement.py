@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import time
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
@@ -28,7 +28,8 @@ from fraud_daemons.evidence.s3 import S3EvidenceStore
 from fraud_daemons.postgres_runtime.connector import ConnectOptions, DsnSource, close_thread_connections
 from fraud_daemons.runtime.database import Database
 from fraud_daemons.state.principals import Principal
-from fraud_daemons.workers.control_ingress._gate_intake import Intake
+from fraud_daemons.workers.control_ingress import _gate_intake
+from fraud_daemons.workers.control_ingress._gate_intake import Intake, answers
 from fraud_daemons.workers.control_ingress._gate_transactions import Transactions
 from fraud_daemons.workers.control_ingress._producer_client import GateClient
 from fraud_daemons.workers.control_ingress.ingestion_gate import WORKER as GATE
@@ -83,10 +84,13 @@ def a_batch(intake: Intake, _line: Line, number: int) -> set[str]:
     fresh = [*events_of(range(number * 10, number * 10 + 4), run=RUN), mark("traffic", number * 10 + 4, run=RUN)]
     other = [traffic(1, run=RUN), traffic(2, run=RUN, amount_minor=10_000 + number), {"event_type": f"weather{number}"},
              traffic(number, run=RUN, currency="EUR")]  # fmt: skip
-    answers = intake.admit([Item(event) for event in (*fresh, *other)], CALLER)
-    statuses = [answer["status"] for answer in answers]
+    statuses = [answer["status"] for answer in answered(intake, [*fresh, *other], CALLER)]
     assert statuses[5:] == ["DUPLICATE", "QUARANTINED", "QUARANTINED", "QUARANTINED"]
     return set(statuses[:5])
+
+
+def answered(intake: Intake, events: Sequence[Any], principal: Principal) -> list[dict[str, Any]]:
+    return [orjson.loads(answer) for answer in answers(intake.admit([Item(event) for event in events], principal))]
 
 
 def a_transaction(intake: Intake, line: Line, number: int) -> set[str]:
@@ -103,8 +107,16 @@ def intake_of(line: Line) -> Intake:
     )
 
 
+def in_hope(intake: Intake, line: Line, number: int) -> set[str]:
+    """The same batch by a gate that does not look first, is overtaken by the repeat in it, and then looks."""
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(_gate_intake, "HOPE_EVENTS_MIN", 1)
+        patched.setattr(_gate_intake, "HOPE_AFTER_BATCHES", 0)
+        return a_batch(intake, line, number)
+
+
 @pytest.mark.parametrize("stride", [4, pytest.param(1, marks=pytest.mark.slow)], ids=["slice", "every"])
-@pytest.mark.parametrize(("send", "rows_of_one"), [(a_batch, 8), (a_transaction, 4)])
+@pytest.mark.parametrize(("send", "rows_of_one"), [(a_batch, 8), (in_hope, 8), (a_transaction, 4)])
 def test_killed_at_any_statement_a_request_is_whole_or_not_there(
     line: Line, send: Send, rows_of_one: int, stride: int
 ) -> None:
@@ -276,7 +288,7 @@ def test_a_redrive_killed_at_any_statement_admits_once(line: Line, stride: int) 
     admitted = killed = 0
     for point in range(1, POINTS_MAX, stride):
         later = f"platform_20991231T{point:06}Z"
-        [answer] = intake_of(line).admit([Item(traffic(point, run=later))], PRODUCING)
+        [answer] = answered(intake_of(line), [traffic(point, run=later)], PRODUCING)
         assert answer["reason"] == "RUN_UNKNOWN"
         line.begin_run(later)
         body = request(platform_run_id="", quarantine_id=answer["quarantine_id"], asked_by="ada", reason="begun",

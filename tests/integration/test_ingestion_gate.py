@@ -12,10 +12,19 @@ import orjson
 import pytest
 
 from fraud_daemons.bus.port import partition_of
+from fraud_daemons.clock import SystemClock
+from fraud_daemons.domain.admission import Settled, judge, named_runs
 from fraud_daemons.postgres_runtime.connector import ConnectOptions, DsnSource
 from fraud_daemons.runtime.database import Database
+from fraud_daemons.state import admissions
 from fraud_daemons.workers.control_ingress import ingestion_gate
-from fraud_daemons.workers.control_ingress._gate_intake import keys_of_partitions
+from fraud_daemons.workers.control_ingress._gate_intake import (
+    HOPE_AFTER_BATCHES,
+    HOPE_EVENTS_MIN,
+    Admitted,
+    Intake,
+    keys_of_partitions,
+)
 from tests.gate import CLIENT_KEY, Gate, events_of, free_port, mark, open_gate, prepare, traffic
 from tests.line import RUN, Line
 
@@ -98,10 +107,10 @@ def test_a_repeat_carries_the_first_receipt_and_a_changed_byte_is_kept_apart(lin
 
 def test_a_gate_that_admits_everything_breaks_the_fact(line: Line, gate: Gate, monkeypatch: pytest.MonkeyPatch) -> None:
     """The pass-through - every event of the right shape is admitted, nothing is looked up or written - turns it red."""
-    from fraud_daemons.workers.control_ingress._gate_intake import Intake
 
-    def admit_everything(_self: Any, items: Any, _principal: Any) -> list[dict[str, Any]]:
-        return [{"event_id": item.value["event_id"], "status": "ADMITTED", "receipt": {}} for item in items]
+    def admit_everything(_self: Any, items: Any, principal: Any) -> Admitted:
+        candidates, _ = judge(items, scope=principal.event_types, currency=None, known_runs=named_runs(items))
+        return Admitted(Settled(tuple(candidates), (), ()), {}, [(0, 0)] * len(candidates), SystemClock().now())
 
     monkeypatch.setattr(Intake, "admit", admit_everything)
     with pytest.raises(AssertionError):
@@ -257,6 +266,38 @@ def test_unknown_paths_and_wrong_methods_are_answered_in_json(gate: Gate) -> Non
     assert gate.request("POST", "/v1/decisions/x", b"").status == 405
     assert gate.request("GET", "/healthz", key=None).status == 200
     assert gate.request("GET", "/readyz", key=None).status == 200
+
+
+def test_a_sender_of_new_events_is_not_looked_up_until_he_repeats(
+    line: Line, gate: Gate, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """After enough large batches without a repeat none is looked up; one that repeats all the same is answered as ever."""
+    run = line.begin_run("platform_20260101T101010Z")
+    looked: list[int] = []
+    look = admissions.receipts
+    monkeypatch.setattr(admissions, "receipts", lambda c, ids: looked.append(len(ids)) or look(c, ids))
+
+    def batch(number: int) -> list[dict[str, Any]]:
+        return [traffic(n, run=run) for n in range(number * HOPE_EVENTS_MIN, (number + 1) * HOPE_EVENTS_MIN)]
+
+    first = [gate.post(batch(number)).results for number in range(HOPE_AFTER_BATCHES + 2)]
+    assert {result["status"] for results in first for result in results} == {"ADMITTED"}
+    assert len(looked) == HOPE_AFTER_BATCHES
+
+    half = [*batch(1)[:50], *batch(50)[50:]]
+    mixed = gate.post(half).results
+    assert [result["status"] for result in mixed] == ["DUPLICATE"] * 50 + ["ADMITTED"] * 50
+    assert [result["receipt"] for result in mixed[:50]] == [result["receipt"] for result in first[1][:50]]
+    assert len(looked) == HOPE_AFTER_BATCHES + 1, "overtaken once, then looked up"
+    assert gate.post(batch(2)).statuses == ["DUPLICATE"] * HOPE_EVENTS_MIN
+    assert len(looked) == HOPE_AFTER_BATCHES + 2, "who repeats is looked up at once"
+
+    admitted = (HOPE_AFTER_BATCHES + 2) * HOPE_EVENTS_MIN + 50
+    assert line.sql("select count(*) from ig.admissions where platform_run_id = %s", (run,)) == [(admitted,)]
+    assert len([r for r in line.records("traffic") if r.platform_run_id == run]) == admitted
+    assert line.sql("select sum(repeats)::int from ig.repeats where platform_run_id = %s", (run,)) == [
+        (50 + HOPE_EVENTS_MIN,)
+    ]
 
 
 def test_the_same_events_over_several_connections_are_admitted_once(line: Line, gate: Gate) -> None:

@@ -15,8 +15,6 @@ from collections.abc import Callable, Iterable
 from http import HTTPStatus
 from typing import Any
 
-import orjson
-
 from fraud_daemons.domain.admission import Malformed, TooMany, read_batch
 from fraud_daemons.domain.card_numbers import REMOVED_TEXT, holds_pan
 from fraud_daemons.domain.json_depth import is_deeper
@@ -33,7 +31,7 @@ from fraud_daemons.workers.control_ingress._gate_http import (
     busy,
     refusal_reply,
 )
-from fraud_daemons.workers.control_ingress._gate_intake import Intake
+from fraud_daemons.workers.control_ingress._gate_intake import Intake, answers
 from fraud_daemons.workers.control_ingress._gate_keys import Keys
 from fraud_daemons.workers.control_ingress._gate_pages import SCHEMAS, Pages
 from fraud_daemons.workers.control_ingress._gate_pressure import Pressure
@@ -158,8 +156,8 @@ class GateApp:
                 str(malformed),
                 fix="send one event, a JSON array of events, or one event per line (application/x-ndjson)",
             ) from malformed
-        results = self._intake.admit(items, principal)
-        return Reply(HTTPStatus.OK, orjson.dumps({"results": results}))
+        results = ",".join(answers(self._intake.admit(items, principal)))
+        return Reply(HTTPStatus.OK, f'{{"results":[{results}]}}'.encode())
 
     def _post_transaction(self, request: Request) -> Reply:
         self._open_for_business()

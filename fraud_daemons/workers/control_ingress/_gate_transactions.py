@@ -55,7 +55,7 @@ class Transactions:
             "flow_id": flow.flow_id,
             "platform_run_id": run,
             "status": "ADMITTED" if fresh else "DUPLICATE",
-            "events": answers(admitted),
+            "events": [orjson.Fragment(answer) for answer in answers(admitted)],
         }
         return Reply.json(HTTPStatus.ACCEPTED if fresh else HTTPStatus.OK, document)
 
@@ -102,7 +102,7 @@ def _all_or_nothing(candidates: list[Candidate], known: Mapping[Identity, Receip
     if not any(candidate.identity in known for candidate in candidates):
         return Settled(tuple(candidates), (), ())
     if len(same) == len(candidates):
-        return Settled((), tuple(Repeat(c.index, c.identity) for c in candidates), ())
+        return Settled((), tuple(Repeat(c.nth, c.identity) for c in candidates), ())
     refusal: Refusal = mismatch(candidates[0], body=transaction)
     return Settled((), (), (refusal,))
 
