@@ -20,7 +20,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Final, LiteralString
 
-from fraud_daemons.acceptance.footprint import Footprint, cpu_per_transaction, footprint, growth
+from fraud_daemons.acceptance.footprint import Footprint, cpu_per_transaction, footprint, growth, pss_by_process
 from fraud_daemons.acceptance.progress import wait_until_caught_up
 from fraud_daemons.acceptance.streaming import new_run, request_stream, wait_for_stream
 from fraud_daemons.bootstrap import operator_database, owner_dsn
@@ -122,7 +122,8 @@ class Benchmark:
         flat = self._leg(world, transactions, rate=None)
         now, after = flat.footprint, self._server()
         decided = flat.transactions / flat.seconds
-        self._tell(f"flat out: {decided:.0f} decided/s; memory: {growth(then, now)}")
+        memory = pss_by_process(then, now)
+        self._tell(f"flat out: {decided:.0f} decided/s; memory: {growth(memory)}")
         return {
             "decided_per_second": round(decided, 1),
             "admitted_per_second": round(flat.transactions * 4 / flat.admitted_seconds, 1),
@@ -131,6 +132,7 @@ class Benchmark:
             "transactions_per_decision": round((after["commits"] - before["commits"]) / flat.transactions, 3),
             "pss_bytes_total": now.pss_bytes_total,
             "pss_growth_percent": round(100 * (now.pss_bytes_total / then.pss_bytes_total - 1), 1),
+            "pss_by_process": memory,
             "cpu_ms_per_transaction": cpu_per_transaction(then, now, flat.transactions),
             "line_probe_per_second": line,
             "floor_probe_per_second": floor,

@@ -12,11 +12,24 @@ from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import Final, NamedTuple
 
 MILLISECONDS_PER_TICK: Final = 1000 / os.sysconf("SC_CLK_TCK")
 ENDED: Final = "postgres: sessions that ended"
 _POSTGRES_TITLE: Final = re.compile(r"postgres: (\S+( \S+)?)")
+_PSS: Final = re.compile(r"^Pss(|_Anon|_File|_Shmem):\s+(\d+) kB", flags=re.MULTILINE)
+
+
+class Memory(NamedTuple):
+    """PSS in bytes, and what kind of pages it is: a heap's, a file's, a server's shared buffers."""
+
+    total: int = 0
+    anonymous: int = 0
+    file: int = 0
+    shared: int = 0
+
+    def plus(self, other: Memory, sign: int = 1) -> Memory:
+        return Memory(*(mine + sign * theirs for mine, theirs in zip(self, other, strict=True)))
 
 
 @dataclass(frozen=True)
@@ -24,18 +37,18 @@ class Footprint:
     """CPU used so far in milliseconds and memory (PSS) in bytes, by the name of the process. Equal names are added up."""
 
     cpu_ms: Mapping[str, float]
-    pss_bytes: Mapping[str, int]
+    pss: Mapping[str, Memory]
 
     @property
     def pss_bytes_total(self) -> int:
-        return sum(self.pss_bytes.values())
+        return sum(memory.total for memory in self.pss.values())
 
 
 def footprint(run_dir: Path) -> Footprint:
     """Of every process that carries this run directory, and of its children: PostgreSQL's sessions write their title
     over the environment that would name it. A worker comes with what it imported, a server with its shared pages."""
     cpu: Counter[str] = Counter()
-    pss: Counter[str] = Counter()
+    pss: dict[str, Memory] = {}
     for pid, ended_ticks in processes_of(run_dir):
         entry = Path("/proc", str(pid))
         try:
@@ -45,8 +58,8 @@ def footprint(run_dir: Path) -> Footprint:
             continue
         if name == "postgres":
             cpu[ENDED] += ended_ticks
-        pss[name] += _pss_of(entry)
-    return Footprint({name: ticks * MILLISECONDS_PER_TICK for name, ticks in cpu.items()}, dict(pss))
+        pss[name] = pss.get(name, Memory()).plus(_pss_of(entry))
+    return Footprint({name: ticks * MILLISECONDS_PER_TICK for name, ticks in cpu.items()}, pss)
 
 
 def cpu_per_transaction(before: Footprint, after: Footprint, transactions: int) -> dict[str, float]:
@@ -60,11 +73,25 @@ def cpu_per_transaction(before: Footprint, after: Footprint, transactions: int) 
     }
 
 
-def growth(before: Footprint, after: Footprint, *, most: int = 8) -> str:
+def pss_by_process(before: Footprint, after: Footprint) -> dict[str, dict[str, int]]:
+    """PSS at the end and by how much it grew, in all and by kind of page, in bytes; who grew most comes first."""
+    grown = {name: memory.plus(before.pss.get(name, Memory()), -1) for name, memory in after.pss.items()}
+    return {
+        name: {
+            "bytes": after.pss[name].total,
+            "growth_bytes": by.total,
+            "growth_anonymous_bytes": by.anonymous,
+            "growth_file_bytes": by.file,
+            "growth_shared_bytes": by.shared,
+        }
+        for name, by in sorted(grown.items(), key=lambda item: -item[1].total)
+    }
+
+
+def growth(by_process: Mapping[str, Mapping[str, int]], *, most: int = 8) -> str:
     """In words: which names grew most, in MiB."""
-    grown = {name: size - before.pss_bytes.get(name, 0) for name, size in after.pss_bytes.items()}
-    dearest = sorted(grown.items(), key=lambda item: -item[1])[:most]
-    return ", ".join(f"{name} {size / 2**20:+.1f} MiB" for name, size in dearest)
+    dearest = list(by_process.items())[:most]
+    return ", ".join(f"{name} {memory['growth_bytes'] / 2**20:+.1f} MiB" for name, memory in dearest)
 
 
 def processes_of(run_dir: Path) -> Iterator[tuple[int, int]]:
@@ -106,9 +133,9 @@ def _name(entry: Path) -> str:
     return Path(words[0]).name or (entry / "comm").read_text().strip()
 
 
-def _pss_of(entry: Path) -> int:
+def _pss_of(entry: Path) -> Memory:
     try:
-        found = re.search(r"^Pss:\s+(\d+) kB", (entry / "smaps_rollup").read_text(), flags=re.MULTILINE)
+        found = dict(_PSS.findall((entry / "smaps_rollup").read_text()))
     except OSError:  # it left meanwhile
-        return 0
-    return int(found.group(1)) * 1024 if found else 0
+        return Memory()
+    return Memory(*(int(found.get(kind, 0)) * 1024 for kind in ("", "_Anon", "_File", "_Shmem")))
