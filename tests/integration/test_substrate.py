@@ -16,7 +16,7 @@ import pytest
 from fraud_daemons.config.ports import choose_ports, is_free, port_holder
 from fraud_daemons.errors import ConfigurationError
 from fraud_daemons.observability.process_identity import start_ticks
-from fraud_daemons.supervision.substrate import postgres, unprivileged
+from fraud_daemons.supervision.substrate import objectstore, postgres, unprivileged
 from fraud_daemons.supervision.substrate.objectstore import client_for, evidence_policy, start_store
 from fraud_daemons.supervision.substrate.postgres import login_refusal, prepare_postgres, start_server
 
@@ -162,6 +162,22 @@ def test_evidence_cannot_be_deleted_and_an_overwrite_is_another_version(object_s
     versions = writer.list_object_versions(Bucket=bucket, Prefix="kept/1")["Versions"]
     bodies = [writer.get_object(**where, VersionId=found["VersionId"])["Body"].read() for found in versions]
     assert bodies == [b"second", b"first"]
+
+
+@pytest.mark.parametrize("databases", [1, 8])
+def test_a_killed_store_finds_its_objects_again(short_dir, monkeypatch, databases) -> None:
+    """Names are in one database, or go on in the eight in which a version before has put them."""
+    with monkeypatch.context() as before:
+        if databases == 8:
+            before.setattr(objectstore, "_names_database", lambda _data: {})
+        with start_store(short_dir) as store:
+            where = {"Bucket": store.bucket, "Key": "kept/1"}
+            client_for(store.endpoint, store.access_key, store.secret_key).put_object(**where, Body=b"first")
+            os.kill(store.pid, signal.SIGKILL)
+    with start_store(short_dir) as store:
+        client = client_for(store.endpoint, store.access_key, store.secret_key)
+        assert client.get_object(**where)["Body"].read() == b"first"
+    assert len(list((short_dir / "objects").glob("filerldb*/**/CURRENT"))) == databases
 
 
 def test_the_store_refuses_strangers(object_store) -> None:
