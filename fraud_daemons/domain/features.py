@@ -177,9 +177,11 @@ class EntityWindow:
     dedupes by flow (`contains` helps), since two live producers may share a place.
     """
 
-    __slots__ = ("_moving", "_others", "_seqs", "_sums", "_times", "frauds")
+    __slots__ = ("_moving", "_others", "_seqs", "_sums", "_times", "frauds", "key")
 
     def __init__(self) -> None:
+        self.key = 0
+        """What this entity is called in the windows of those on the other side, where somebody keeps it here."""
         self.frauds: FraudWindow | None = None
         """Of a terminal: what labels say about its transactions; None as long as there is none."""
         self._moving: Mapping[int, _Moving] = _NONE_MOVING

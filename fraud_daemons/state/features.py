@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable, Mapping, Sequence
-from functools import lru_cache
 from itertools import islice
 from typing import Any, Final, NamedTuple
 
@@ -107,10 +106,6 @@ def flow_key(flow_id: str) -> int:
     return int.from_bytes(hashlib.sha256(flow_id.encode()).digest()[:8], "big", signed=True)
 
 
-entity_key: Final = lru_cache(maxsize=65_536)(flow_key)
-"""`flow_key` of an entity's name, remembered: the same cards and terminals come all the time."""
-
-
 WARM_ROWS_MAX: Final = 50_000
 """Rows in one statement while warming: about a second, far below the statement timeout even on a busy machine."""
 
@@ -145,17 +140,18 @@ def warm(connection: Connection, run: str, rows: Iterable[tuple[str, str | None,
 def _events(
     run: str, flow_id: str, card: str | None, terminal: str | None, time: int, seq: int, amount: int
 ) -> list[EntityEvent]:
-    return entity_events(run, flow_key(flow_id), card_entity(card), terminal, time, seq, amount)
+    sides = [(entity, flow_key(entity)) for entity in (card_entity(card), terminal) if entity]
+    return entity_events(run, flow_key(flow_id), sides, time, seq, amount)
 
 
 def entity_events(
-    run: str, key: int, card: str | None, terminal: str | None, time: int, seq: int, amount: int
+    run: str, key: int, sides: Sequence[tuple[str, int]], time: int, seq: int, amount: int
 ) -> list[EntityEvent]:
-    """A flow as its card and its terminal see it; the other side is part of both."""
+    """A flow as its card and its terminal see it, or the one it has; each with its `flow_key`, which is part of the other."""
+    others = [other for _, other in reversed(sides)] if len(sides) == 2 else [None]
     return [
-        EntityEvent(run, entity, time, seq, key, amount, entity_key(other) if other else None)
-        for entity, other in ((card, terminal), (terminal, card))
-        if entity
+        EntityEvent(run, entity, time, seq, key, amount, other)
+        for (entity, _), other in zip(sides, others, strict=False)
     ]
 
 

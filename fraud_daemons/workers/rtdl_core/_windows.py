@@ -12,7 +12,7 @@ from typing import Final
 
 from fraud_daemons.domain.features import EntityWindow, Row
 from fraud_daemons.domain.fraud_windows import Change, FraudWindow, Place
-from fraud_daemons.state.features import EntityKey
+from fraud_daemons.state.features import EntityKey, flow_key
 
 IDLE_RECORDS: Final = 50_000
 """Windows go that were not used during so many records, at the latest during twice as many. At 5,000 cards and 10,000
@@ -53,6 +53,7 @@ class Windows:
         """Take loaded windows; an entity without rows begins empty."""
         for entity in entities:
             window = EntityWindow.from_rows(rows.get(entity, ()))
+            window.key = flow_key(entity[1])
             self._recent[entity] = window
             self.entries += _size(window)
 

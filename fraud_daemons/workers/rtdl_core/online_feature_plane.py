@@ -61,8 +61,7 @@ class _Bound(NamedTuple):
     terminal: EntityKey | None
     key: int
     place: FlowPlace
-    events: tuple[EntityEvent, ...]
-    """the flow as seen by its card and by its terminal"""
+    amount_minor: int
 
     @property
     def entities(self) -> tuple[EntityKey, ...]:
@@ -176,12 +175,18 @@ class FeaturePlane:
     def _already_counted(self, bounds: Iterable[_Bound], unit: UnitOfWork) -> set[EntityEvent]:
         """Events that stand in the windows although their flow is new: history that was warmed and is streamed again."""
         suspects = [
-            event
+            bound
             for bound in bounds
-            for event in bound.events
-            if self._windows.of((event.platform_run_id, event.entity)).contains(event.time, event.source_seq)
+            if any(self._windows.of(entity).contains(bound.time, bound.place.source_seq) for entity in bound.entities)
         ]
-        return store.present(unit.connection, suspects)
+        return store.present(unit.connection, [event for bound in suspects for event in self._events(bound)])
+
+    def _events(self, bound: _Bound) -> list[EntityEvent]:
+        """The flow as seen by its card and by its terminal, whose windows are here."""
+        sides = [(entity[1], self._windows.of(entity).key) for entity in bound.entities]
+        return store.entity_events(
+            bound.flow[0], bound.key, sides, bound.time, bound.place.source_seq, bound.amount_minor
+        )
 
     def _take_in(
         self,
@@ -193,7 +198,7 @@ class FeaturePlane:
         """Put a flow into the windows of its entities; True when it came late for one of them."""
         late = False
         horizon = bound.time - self._retention
-        for event in bound.events:
+        for event in self._events(bound):
             if event in counted:
                 continue
             entity = (event.platform_run_id, event.entity)
@@ -271,7 +276,6 @@ def _bound(record: Record, body: dict[str, Any], time: int) -> _Bound:
         raise ValueError(f"amount_minor {amount} or source_seq {seq} is beyond what a window holds")
     flow_id = body["flow_id"]
     card, terminal = store.card_entity(body["card_token"]), terminal_key(body)
-    key = store.flow_key(flow_id)
     return _Bound(
         record=record,
         body=body,
@@ -280,9 +284,9 @@ def _bound(record: Record, body: dict[str, Any], time: int) -> _Bound:
         time=time,
         card=(run, card) if card else None,
         terminal=(run, terminal) if terminal else None,
-        key=key,
+        key=store.flow_key(flow_id),
         place=FlowPlace(run, flow_id, terminal, time, seq),
-        events=tuple(store.entity_events(run, key, card, terminal, time, seq, amount)),
+        amount_minor=amount,
     )
 
 
