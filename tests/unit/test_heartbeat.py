@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 from pathlib import Path
 
 from fraud_daemons.clock import ManualClock
@@ -21,3 +22,20 @@ def test_repeats_do_not_starve_the_news(tmp_path: Path) -> None:
         found = read_heartbeat(path)
         assert found is not None
         assert found.steps == steps
+
+
+def test_beats_leave_nothing_for_the_collector(tmp_path: Path) -> None:
+    """A worker's collector runs so seldom that what a beat leaves behind would be megabytes by then."""
+    clock = ManualClock()
+    process = ProcessIdentity(1, 2, "boot")
+    beat = HeartbeatFile(tmp_path / "w.json", worker="w", pack="p", process=process, clock=clock, version="0")
+    beat.beat("ready", steps=0)
+    gc.collect()
+    gc.disable()
+    try:
+        for steps in range(1, 20):
+            clock.advance(BEAT_INTERVAL_SECONDS)
+            assert beat.beat("ready", steps=steps)
+        assert gc.collect() == 0
+    finally:
+        gc.enable()
