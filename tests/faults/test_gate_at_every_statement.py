@@ -30,6 +30,7 @@ from fraud_daemons.runtime.database import Database
 from fraud_daemons.state.principals import Principal
 from fraud_daemons.workers.control_ingress import _gate_intake
 from fraud_daemons.workers.control_ingress._gate_intake import Intake, answers
+from fraud_daemons.workers.control_ingress._gate_receipts import FreshReceipts
 from fraud_daemons.workers.control_ingress._gate_transactions import Transactions
 from fraud_daemons.workers.control_ingress._producer_client import GateClient
 from fraud_daemons.workers.control_ingress.ingestion_gate import WORKER as GATE
@@ -103,7 +104,12 @@ def a_transaction(intake: Intake, line: Line, number: int) -> set[str]:
 def intake_of(line: Line) -> Intake:
     """Newly built: a process that was killed remembers nothing."""
     return Intake(
-        database=line.database, runs_database=line.database, bus=line.bus, clock=SystemClock(), currency="USD"
+        database=line.database,
+        runs_database=line.database,
+        bus=line.bus,
+        clock=SystemClock(),
+        currency="USD",
+        fresh=FreshReceipts(),
     )
 
 

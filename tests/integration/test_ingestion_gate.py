@@ -22,6 +22,7 @@ from fraud_daemons.workers.control_ingress._gate_intake import (
     HOPE_AFTER_BATCHES,
     HOPE_EVENTS_MIN,
     Admitted,
+    Appended,
     Intake,
     keys_of_partitions,
 )
@@ -110,7 +111,9 @@ def test_a_gate_that_admits_everything_breaks_the_fact(line: Line, gate: Gate, m
 
     def admit_everything(_self: Any, items: Any, principal: Any) -> Admitted:
         candidates, _ = judge(items, scope=principal.event_types, currency=None, known_runs=named_runs(items))
-        return Admitted(Settled(tuple(candidates), (), ()), {}, [(0, 0)] * len(candidates), SystemClock().now())
+        return Admitted(
+            Settled(tuple(candidates), (), ()), {}, [(0, 0)] * len(candidates), SystemClock().now(), Appended((), ())
+        )
 
     monkeypatch.setattr(Intake, "admit", admit_everything)
     with pytest.raises(AssertionError):

@@ -13,6 +13,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from functools import cache, lru_cache
+from typing import NamedTuple
 
 import orjson
 
@@ -37,6 +38,7 @@ from fraud_daemons.runtime.database import Database
 from fraud_daemons.state import admissions, runs
 from fraud_daemons.state.admissions import Receipt
 from fraud_daemons.state.principals import Principal
+from fraud_daemons.workers.control_ingress._gate_receipts import FreshReceipts
 
 ATTEMPTS_MAX = 3
 HOPE_AFTER_BATCHES = 8
@@ -49,15 +51,27 @@ RUNS_REMEMBERED_MAX = 10_000
 QUARANTINE_TOPIC = "quarantine"
 
 
+Place = tuple[int, int]
+"""(partition, position)."""
+
+
+class Appended(NamedTuple):
+    """The records of fresh candidates: whose each is, and where it stands. A mark has one per partition."""
+
+    candidates: Sequence[Candidate]
+    places: Sequence[Place]
+
+
 @dataclass(frozen=True)
 class Admitted:
     """How a settled batch ended: the receipts that were there before, and the place of each fresh candidate."""
 
     settled: Settled
     known: Mapping[Identity, Receipt]
-    places: Sequence[tuple[int, int]]
-    """(partition, position) of `settled.fresh`, in its order."""
+    places: Sequence[Place]
+    """Of `settled.fresh`, in its order; of a mark the first of its places."""
     at: datetime
+    appended: Appended
 
 
 Decide = Callable[[Mapping[Identity, Receipt]], Settled]
@@ -68,13 +82,21 @@ class Intake:
     """Admits events of one principal at a time; safe to use from several threads."""
 
     def __init__(
-        self, *, database: Database, runs_database: Database, bus: PostgresBus, clock: Clock, currency: str
+        self,
+        *,
+        database: Database,
+        runs_database: Database,
+        bus: PostgresBus,
+        clock: Clock,
+        currency: str,
+        fresh: FreshReceipts,
     ) -> None:
         self._database = database
         self._runs_database = runs_database
         self._bus = bus
         self._clock = clock
         self._currency = currency
+        self._fresh = fresh
         self._runs: set[str] = set()
         self._runs_asked = 0.0
         self._without_repeat: Counter[str] = Counter()
@@ -107,6 +129,7 @@ class Intake:
                     admitted = self._write(connection, known, decide(known), principal, at=self._clock.now())
             except admissions.Overtaken:
                 continue
+            self._fresh.keep(*admitted.appended, producer=principal.name, at=admitted.at)
             self._count(admitted.settled)
             self._remember(admitted, principal, candidates=len(candidates))
             return admitted
@@ -135,14 +158,14 @@ class Intake:
         new_ids = admissions.quarantine(connection, settled.refusals, producer=principal.name, at=at)
         admissions.count_repeats(connection, _by_type(settled.repeats), producer=principal.name)
         refused = _quarantine_records(settled.refusals, new_ids)
-        places = self._append(connection, settled.fresh, refused, producer=principal.name, at=at)
-        if places is None:
-            raise admissions.Overtaken
-        return Admitted(settled, known, places, at)
+        places, appended = self._append(connection, settled.fresh, refused, producer=principal.name, at=at)
+        return Admitted(settled, known, places, at, appended)
 
     def admit_again(self, connection: Connection, fresh: Sequence[Candidate], *, producer: str, at: datetime) -> bool:
         """Admit what was refused before, in the caller's transaction; False when another request was faster: roll back."""
-        if self._append(connection, fresh, [], producer=producer, at=at) is None:
+        try:
+            self._append(connection, fresh, [], producer=producer, at=at)
+        except admissions.Overtaken:
             return False
         self.answered.update(admitted=len(fresh))
         return True
@@ -155,27 +178,31 @@ class Intake:
         *,
         producer: str,
         at: datetime,
-    ) -> list[tuple[int, int]] | None:
-        """Records and receipts of fresh candidates, and other records behind them: the places, None when overtaken."""
-        records, first_of = self._records(connection, fresh)
-        placed = self._bus.log(connection).append([*records, *others])
-        places = [placed[index] or (0, 0) for index in first_of]
-        try:
-            admissions.admit(connection, fresh, places, producer=producer, at=at)
-        except admissions.Overtaken:
-            return None
-        return places
+    ) -> tuple[list[Place], Appended]:
+        """Records and receipts of fresh candidates, and other records behind them: each candidate's place, and all that
+        was appended for them. Raises Overtaken."""
+        records, owners, first_of = self._records(connection, fresh)
+        placed = [place or (0, 0) for place in self._bus.log(connection).append([*records, *others])]
+        places = [placed[index] for index in first_of]
+        admissions.admit(connection, fresh, places, producer=producer, at=at)
+        return places, Appended(owners, placed[: len(owners)])
 
-    def _records(self, connection: Connection, fresh: Sequence[Candidate]) -> tuple[list[OutRecord], list[int]]:
-        """What to append, and the index of each candidate's (first) record. A mark goes to every partition."""
+    def _records(
+        self, connection: Connection, fresh: Sequence[Candidate]
+    ) -> tuple[list[OutRecord], list[Candidate], list[int]]:
+        """What to append, whose each is, and the index of each candidate's (first) record. A mark goes to every partition."""
         partitions = self._bus.partitions(connection)
         records: list[OutRecord] = []
+        owners: list[Candidate] = []
         first_of: list[int] = []
-        for _, (run, event_type, event_id), topic, key, body, _ in fresh:
+        for candidate in fresh:
+            _, (run, event_type, event_id), topic, key, body, _ = candidate
             first_of.append(len(records))
             keys = keys_of_partitions(partitions.get(topic, 1)) if event_type == PROGRESS_MARK else (key,)
-            records += [OutRecord(topic, key, event_id, run, body) for key in keys]
-        return records, first_of
+            for each in keys:
+                records.append(OutRecord(topic, each, event_id, run, body))
+                owners.append(candidate)
+        return records, owners, first_of
 
     def _known(self, named: set[str]) -> set[str]:
         """Those of the named runs that exist. A run may be retired: nothing of it is admitted then, for what would be known

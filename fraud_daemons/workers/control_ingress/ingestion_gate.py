@@ -34,7 +34,6 @@ from fraud_daemons.workers.control_ingress._gate_evidence import (
     RECEIPT_TOPICS,
     RECEIPTS,
     RECEIPTS_FAMILY,
-    receipt_entries,
     render_quarantine,
 )
 from fraud_daemons.workers.control_ingress._gate_intake import QUARANTINE_TOPIC, Intake
@@ -42,6 +41,7 @@ from fraud_daemons.workers.control_ingress._gate_keys import Keys
 from fraud_daemons.workers.control_ingress._gate_openapi import openapi_document
 from fraud_daemons.workers.control_ingress._gate_pages import Pages
 from fraud_daemons.workers.control_ingress._gate_pressure import Limits, Pressure
+from fraud_daemons.workers.control_ingress._gate_receipts import FreshReceipts
 from fraud_daemons.workers.control_ingress._gate_redrives import Redrives
 from fraud_daemons.workers.control_ingress._gate_transactions import Transactions
 
@@ -67,8 +67,14 @@ def build(context: WorkerContext) -> list[Activity]:
     get, database = context.profile.get, context.database
     runs_database = _database_of(context, PLATFORM_DSN)
     currency = get("decision.currency")
+    fresh = FreshReceipts()
     intake = Intake(
-        database=database, runs_database=runs_database, bus=context.bus, clock=context.clock, currency=currency
+        database=database,
+        runs_database=runs_database,
+        bus=context.bus,
+        clock=context.clock,
+        currency=currency,
+        fresh=fresh,
     )
     disk = DiskGuard(
         lambda: disk_use(context.profile.run_dir), context.clock, free_bytes_min=get("disk.free_bytes_min")
@@ -121,7 +127,7 @@ def build(context: WorkerContext) -> list[Activity]:
     )
     return [
         service,
-        context.sealer(receipt_entries, family=RECEIPTS_FAMILY, topics=RECEIPT_TOPICS, name=RECEIPTS),
+        context.sealer(fresh.entries, family=RECEIPTS_FAMILY, topics=RECEIPT_TOPICS, name=RECEIPTS),
         context.sealer(
             rendered(context.bus, render_quarantine),
             family=QUARANTINE_FAMILY,
