@@ -11,10 +11,14 @@ from typing import Any
 
 import orjson
 
+from fraud_daemons.clock import SystemClock
+from fraud_daemons.domain.admission import Item, Settled, judge, named_runs
 from fraud_daemons.domain.envelope import make_event, make_mark
 from fraud_daemons.domain.identity import derived_id
 from fraud_daemons.runtime.activity import Activity
 from fraud_daemons.state import principals
+from fraud_daemons.state.principals import Principal
+from fraud_daemons.workers.control_ingress._gate_intake import Admitted, Appended, Intake
 from fraud_daemons.workers.control_ingress.ingestion_gate import WORKER
 from tests.line import Line
 
@@ -102,6 +106,13 @@ def open_gate(line: Line, *, settings: Mapping[str, Any] | None = None) -> Itera
         yield Gate(line.ports["gate"], activities, context.stop)
     finally:
         activities[0].close()
+
+
+def admit_everything(_gate: Intake, items: Sequence[Item], principal: Principal) -> Admitted:
+    """Instead of `Intake.admit`: the pass-through, which says yes to every event of the right shape and keeps nothing."""
+    candidates, _ = judge(items, scope=principal.event_types, currency=None, known_runs=named_runs(items))
+    nothing = Appended((), ())
+    return Admitted(Settled(tuple(candidates), (), ()), {}, [(0, 0)] * len(candidates), SystemClock().now(), nothing)
 
 
 def traffic(number: int, *, run: str, amount_minor: int = 1000, **payload: Any) -> dict[str, Any]:

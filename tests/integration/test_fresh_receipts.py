@@ -77,6 +77,7 @@ def test_whatever_was_not_kept_is_read_and_the_rest_is_used(line: Line, looks: l
 
 
 def test_what_is_kept_is_bounded_and_given_once(line: Line, looks: list[int]) -> None:
+    """A third request that finds no room empties what is kept; what was given for an object is not given again."""
     line.begin_run()
     fresh = FreshReceipts(records_max=12)
     for number in range(3):

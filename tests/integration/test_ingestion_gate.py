@@ -12,8 +12,6 @@ import orjson
 import pytest
 
 from fraud_daemons.bus.port import partition_of
-from fraud_daemons.clock import SystemClock
-from fraud_daemons.domain.admission import Settled, judge, named_runs
 from fraud_daemons.postgres_runtime.connector import ConnectOptions, DsnSource
 from fraud_daemons.runtime.database import Database
 from fraud_daemons.state import admissions
@@ -21,12 +19,10 @@ from fraud_daemons.workers.control_ingress import ingestion_gate
 from fraud_daemons.workers.control_ingress._gate_intake import (
     HOPE_AFTER_BATCHES,
     HOPE_EVENTS_MIN,
-    Admitted,
-    Appended,
     Intake,
     keys_of_partitions,
 )
-from tests.gate import CLIENT_KEY, Gate, events_of, free_port, mark, open_gate, prepare, traffic
+from tests.gate import CLIENT_KEY, Gate, admit_everything, events_of, free_port, mark, open_gate, prepare, traffic
 from tests.line import RUN, Line
 
 TRANSACTION: dict[str, Any] = {
@@ -108,12 +104,6 @@ def test_a_repeat_carries_the_first_receipt_and_a_changed_byte_is_kept_apart(lin
 
 def test_a_gate_that_admits_everything_breaks_the_fact(line: Line, gate: Gate, monkeypatch: pytest.MonkeyPatch) -> None:
     """The pass-through - every event of the right shape is admitted, nothing is looked up or written - turns it red."""
-
-    def admit_everything(_self: Any, items: Any, principal: Any) -> Admitted:
-        candidates, _ = judge(items, scope=principal.event_types, currency=None, known_runs=named_runs(items))
-        return Admitted(
-            Settled(tuple(candidates), (), ()), {}, [(0, 0)] * len(candidates), SystemClock().now(), Appended((), ())
-        )
 
     monkeypatch.setattr(Intake, "admit", admit_everything)
     with pytest.raises(AssertionError):

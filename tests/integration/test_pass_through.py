@@ -19,6 +19,7 @@ from fraud_daemons.runtime.worker import Worker
 from fraud_daemons.workers.control_ingress import ingestion_gate, world_stream_producer
 from fraud_daemons.workers.control_ingress._gate_intake import Intake
 from fraud_daemons.workers.obs_gov import run_reporter
+from tests.gate import admit_everything
 from tests.integration.whole_line import BEHIND_THE_GATE, ask_for_report, finish, reporter, stream_the_world, whole_run
 from tests.line import ROOT, Line
 
@@ -65,11 +66,6 @@ def replaced(request: pytest.FixtureRequest, line: Line, short_dir: Path) -> tup
     finish(line, replaced=worker)
     silent = worker is run_reporter.WORKER
     return worker, last_report(line, lambda: line.pass_through(worker) if silent else reporter(line))
-
-
-def admit_everything(_gate: Intake, items: Any, _principal: Any) -> list[dict[str, Any]]:
-    """A gate that reads no topic passes through by saying yes and keeping nothing."""
-    return [{"event_id": item.value["event_id"], "status": "ADMITTED", "receipt": {}} for item in items]
 
 
 def test_every_worker_of_the_packs_is_in_the_line() -> None:
