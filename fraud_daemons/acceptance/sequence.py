@@ -13,7 +13,7 @@ from typing import Any, Final
 
 from fraud_daemons import bootstrap
 from fraud_daemons.acceptance.gates import GATES, Gate
-from fraud_daemons.acceptance.gates.scene import Scene
+from fraud_daemons.acceptance.gates.scene import STREAMING_SECONDS_MAX, Scene
 from fraud_daemons.acceptance.gates.verdicts import FAIL, PASS, Finding, unmeasured
 from fraud_daemons.acceptance.streaming import new_run
 from fraud_daemons.clock import Clock, SystemClock, iso
@@ -38,6 +38,7 @@ def open_scene(
     deployment: Deployment,
     *,
     hold_seconds: float,
+    streaming_seconds_max: float = STREAMING_SECONDS_MAX,
     world: str | None = None,
     tell: Callable[[str], None] = lambda _: None,
     clock: Clock | None = None,
@@ -49,7 +50,7 @@ def open_scene(
     clock = clock or SystemClock()
     scene = Scene(
         profile, deployment, clock, tell, run="", world=world or "", hold_seconds=hold_seconds,
-        begun_at=clock.now(), begun_monotonic=clock.monotonic(),
+        begun_at=clock.now(), begun_monotonic=clock.monotonic(), streaming_seconds_max=streaming_seconds_max,
     )  # fmt: skip
     verdict = scene.look().verdict
     if verdict != READY:

@@ -80,6 +80,20 @@ def sent_by_another(index: int) -> Plant:
 
 
 @contextmanager
+def a_slow_gate(platform: PlatformUnderTest, _: Scene) -> Iterator[None]:
+    """It takes connections and answers nobody for a while: shorter than the producer waits for an answer."""
+    pid = platform.pid("ingestion_gate")
+    os.kill(pid, signal.SIGSTOP)
+    thaw = threading.Timer(9.0, os.kill, (pid, signal.SIGCONT))
+    thaw.start()
+    try:
+        yield
+    finally:
+        thaw.join()
+        ready_again(platform)
+
+
+@contextmanager
 def a_frozen_worker(platform: PlatformUnderTest, scene: Scene) -> Iterator[None]:
     """Its process runs, its loop does not: longer than a beat may be old, shorter than the watchdog's patience."""
     pid = platform.pid(VICTIM)

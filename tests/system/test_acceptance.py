@@ -19,9 +19,12 @@ from tests.system.planted_acceptance import Plant, gates_with
 from tests.system.platform_under_test import ROOT, PlatformUnderTest, wait_until
 
 HOLD_SECONDS = 4.0
+STREAMING_SECONDS_MAX = 6.0
+"""Twice the bar of a machine of its own: this one is shared."""
 DEFECTS: dict[str, tuple[str, Plant]] = {
     "an event sent twice in Gate-20": ("gate_20", plants.sent_by_another(7)),
     "an event sent twice in Gate-200": ("gate_200", plants.sent_by_another(50)),
+    "a stream that takes too long": ("gate_20", plants.a_slow_gate),
     "a frozen worker after the stream": ("liveness_post_stream", plants.a_frozen_worker),
     "a crash loop within the hold": ("liveness_idle_hold", plants.a_crash_loop),
     "a transaction left open": ("liveness_idle_hold", plants.a_leaked_transaction),
@@ -44,7 +47,9 @@ def taken(platform: PlatformUnderTest, *planted: tuple[str, Plant]) -> tuple[dic
     to be there."""
     wait_until(lambda: platform.status()["verdict"] == "running ready", seconds=60, what="all packs ready")
     profile = load_profile("local_parity", root=ROOT, environment=platform.environment)
-    scene = open_scene(profile, deployment_of(profile), hold_seconds=HOLD_SECONDS)
+    scene = open_scene(
+        profile, deployment_of(profile), hold_seconds=HOLD_SECONDS, streaming_seconds_max=STREAMING_SECONDS_MAX
+    )
     return accept(scene, gates=gates_with(platform, *planted))
 
 
@@ -57,16 +62,17 @@ def red(document: dict[str, Any]) -> list[str]:
 
 
 def test_a_good_platform_is_accepted_by_command_and_the_answer_is_evidence(platform: PlatformUnderTest) -> None:
-    """Eight gates PASS in their order, each with expected, observed and what it covered; 80 and 800 events in no more than
-    three seconds of streaming each; the object holds the very answer."""
-    document = platform.say("accept", "--hold-seconds", str(HOLD_SECONDS), codes=(0, 1, 4))
+    """Eight gates PASS in their order, each with expected, observed and what it covered; 80 and 800 events are streamed in
+    time; the object holds the very answer."""
+    words = ("--hold-seconds", str(HOLD_SECONDS), "--streaming-seconds", str(STREAMING_SECONDS_MAX))
+    document = platform.say("accept", *words, codes=(0, 1, 4))
     assert red(document) == [], verdicts(document)
     assert [gate["gate"] for gate in document["gates"]] == list(GATES)
     assert all(gate["expected"] and gate["observed"] and gate["covered"] for gate in document["gates"])
     covered = {gate["gate"]: gate["covered"] for gate in document["gates"]}
     for gate, events in (("gate_20", 80), ("gate_200", 800)):
         assert sum(tally["admitted"] for tally in covered[gate]["outputs"].values()) == events
-        assert covered[gate]["streaming_seconds"] < 30, "3 s on a machine of its own; this one is shared"
+        assert covered[gate]["streaming_seconds"] <= covered[gate]["streaming_seconds_max"] == STREAMING_SECONDS_MAX
     assert covered["liveness_idle_hold"]["looks"] >= HOLD_SECONDS
     assert covered["recurrence_scan"]["postgres"] == "PostgreSQL by its own log"
     assert len([name for name in covered["recurrence_scan"]["files"] if name.endswith("trigger.log")]) == 1

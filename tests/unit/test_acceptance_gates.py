@@ -89,16 +89,48 @@ def streamed(**tally: int) -> _stream.Streamed:
 )  # fmt: skip
 def test_a_stream_gate_wants_every_event_admitted_once(tally: dict[str, int]) -> None:
     """One not sent, sent twice, or refused, in one output of four, is a FAIL that names the output."""
-    assert _stream.judge(streamed(), events=20, run_total=20).verdict == PASS
-    found = _stream.judge(streamed(**tally), events=20, run_total=20)
+    assert _stream.judge(streamed(), events=20, run_total=20, seconds_max=3.0).verdict == PASS
+    found = _stream.judge(streamed(**tally), events=20, run_total=20, seconds_max=3.0)
     assert (found.verdict, found.observed.split(":")[0]) == (FAIL, "traffic")
 
 
 def test_a_stream_gate_wants_every_stage_to_hold_them() -> None:
     """A stage one short, or one over, is named."""
     for count in (19, 21):
-        found = _stream.judge(replace(streamed(), stages={"bound": count, "decided": 20}), events=20, run_total=20)
+        found = _stream.judge(
+            replace(streamed(), stages={"bound": count, "decided": 20}), events=20, run_total=20, seconds_max=3.0
+        )
         assert (found.verdict, found.observed) == (FAIL, f"bound: {count} of 20")
+
+
+@pytest.mark.parametrize(
+    ("seconds", "named"),
+    [
+        (
+            3.01,
+            "the time alone: 80 of 80 admitted as they should be, in 3.01 s of streaming, more than 3 s; is the machine",
+        ),
+        (None, "how long it streamed is not known"),
+    ],
+)
+def test_a_stream_gate_wants_its_time_and_says_when_that_alone_is_wrong(seconds: float | None, named: str) -> None:
+    """On the bar is good, past it a FAIL whose words only the time can cause; what it took stands in what was covered."""
+    assert (
+        _stream.judge(replace(streamed(), streaming_seconds=3.0), events=20, run_total=20, seconds_max=3.0).verdict
+        == PASS
+    )
+    found = _stream.judge(replace(streamed(), streaming_seconds=seconds), events=20, run_total=20, seconds_max=3.0)
+    assert found.verdict == FAIL
+    assert found.observed.startswith(named)
+    assert "within 3 s of streaming" in found.expected
+    assert (found.covered["streaming_seconds"], found.covered["streaming_seconds_max"]) == (seconds, 3.0)
+
+
+def test_a_late_stream_that_lost_an_event_blames_both() -> None:
+    """The time is one of two findings then, and no excuse."""
+    late = replace(streamed(sent=20, admitted=19), streaming_seconds=4.0)
+    found = _stream.judge(late, events=20, run_total=20, seconds_max=3.0)
+    assert [said.split(":")[0] for said in found.covered["wrong"]] == ["traffic", "4.00 s of streaming, more than 3 s"]
 
 
 # --- liveness

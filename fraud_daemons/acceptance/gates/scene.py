@@ -31,6 +31,8 @@ from fraud_daemons.supervision.deployment import Deployment
 SETTLE_SECONDS_MAX: Final = 12.0
 """A server adds a session to its counter when that session has been idle for a moment, at the latest after 10 s."""
 SETTLE_LOOK_SECONDS: Final = 0.5
+STREAMING_SECONDS_MAX: Final = 3.0
+"""For 80 events and for 800: a tenth of it on an idle machine of two cores."""
 OWN_SESSIONS: Final = "platform/"
 
 Servers = Mapping[str, ServerSessions]
@@ -50,6 +52,7 @@ class Scene:
     hold_seconds: float
     begun_at: datetime
     begun_monotonic: float
+    streaming_seconds_max: float = STREAMING_SECONDS_MAX
     restarts: Mapping[str, int] = field(default_factory=dict)
     beats: Mapping[str, Heartbeat | None] = field(default_factory=dict)
     logs: Mapping[str, Mark] = field(default_factory=dict)
