@@ -9,6 +9,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -70,6 +71,10 @@ class Line:
         self.ports: dict[str, int] = {}
         self.run_dir = run_dir
 
+    def database_for(self, worker: Worker) -> Database:
+        """The database with the sessions that `bootstrap` would give `worker`."""
+        return replace(self.database, options=replace(self.database.options, keeps_plans=worker.keeps_plans))
+
     def context_for(
         self, worker: Worker, *, pack: str = "test", settings: Mapping[str, Any] | None = None
     ) -> WorkerContext:
@@ -79,13 +84,13 @@ class Line:
             worker=worker,
             pack=pack,
             profile=load_profile("local_parity", root=ROOT, environment={}, overrides=overrides),
-            database=self.database,
+            database=self.database_for(worker),
             bus=self.bus,
             same_server=True,
             make_store=self.make_store,
             read_secrets=lambda: self.secrets,
             port_of=lambda service: self.ports[service],
-            database_of=lambda _name: self.database,
+            database_of=lambda _name: self.database_for(worker),
             long_database_of=lambda _name: self.database,
             clock=self.clock,
             log=structlog.get_logger(worker.name),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import psycopg
@@ -48,11 +49,17 @@ def _leader(profile: Profile, name: str) -> str:
 
 
 def database_for(
-    profile: Profile, name: str, *, role: str, application_name: str, long_statements: bool = False
+    profile: Profile,
+    name: str,
+    *,
+    role: str,
+    application_name: str,
+    long_statements: bool = False,
+    keeps_plans: bool = False,
 ) -> Database:
     """A database by DSN name, with the profile's timeouts; `long_statements` for whoever reads a whole run at once."""
-    source = dsn_source(profile, name, role=role)
-    return Database(source, _options(profile, application_name=application_name, long_statements=long_statements))
+    options = _options(profile, application_name=application_name, long_statements=long_statements)
+    return Database(dsn_source(profile, name, role=role), replace(options, keeps_plans=keeps_plans))
 
 
 def _options(profile: Profile, *, application_name: str, long_statements: bool) -> ConnectOptions:

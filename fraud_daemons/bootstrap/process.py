@@ -136,8 +136,9 @@ def _context(
     @cache
     def database_of(name: str, *, long_statements: bool = False, role: str = role) -> Database:
         found = database_for(
-            profile, name, role=role, application_name=application_name, long_statements=long_statements
-        )
+            profile, name, role=role, application_name=application_name, long_statements=long_statements,
+            keeps_plans=worker.keeps_plans and not long_statements,
+        )  # fmt: skip
         return incident.with_connector(profile, found)
 
     database = database_of(worker.dsn)

@@ -13,7 +13,7 @@ import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Final
 
 import psycopg
 from psycopg.conninfo import make_conninfo
@@ -45,6 +45,11 @@ class DsnSource:
     read: Callable[[], str]
 
 
+_PLANS_FOR_VALUES: Final = "-c plan_cache_mode=force_custom_plan"
+# a plan made while a table was empty stays until somebody analyses it: so none that is good for an empty table only
+_KEPT_PLANS: Final = "-c plan_cache_mode=force_generic_plan -c enable_seqscan=off"
+
+
 @dataclass(frozen=True)
 class ConnectOptions:
     """Session options, times in seconds. Part of the connection's key: equal options share a connection."""
@@ -60,6 +65,8 @@ class ConnectOptions:
     age_max: float = 1800.0
     scope_seconds_max: float = 10.0
     """A scope held longer is reported with the stack that holds it; it is not ended."""
+    keeps_plans: bool = False
+    """For sessions whose statements all look up by key: each is planned once. Planning is half the price of a small batch."""
 
     def parameters(self) -> dict[str, Any]:
         """libpq parameters. Keepalives AND tcp_user_timeout AND server-side limits: each alone leaves a hole."""
@@ -78,8 +85,7 @@ class ConnectOptions:
             "keepalives_interval": 2,
             "keepalives_count": 3,
             "tcp_user_timeout": 8000,
-            # plans for the values at hand: a generic plan made while a table was empty stays for the session's life
-            "options": f"{settings} -c TimeZone=UTC -c plan_cache_mode=force_custom_plan -c jit=off",
+            "options": f"{settings} -c TimeZone=UTC -c jit=off {_KEPT_PLANS if self.keeps_plans else _PLANS_FOR_VALUES}",
         }
 
 

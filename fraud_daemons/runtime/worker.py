@@ -46,6 +46,8 @@ class Worker:
     """Lines of the run report that account for this worker; one without a line fails `make check`."""
     gathers: bool = False
     """Nobody's decision waits for it: it lets records gather (`bus.gather_seconds`) and takes fewer, larger batches."""
+    keeps_plans: bool = False
+    """All its statements look up by key, so a session plans each of them once (`ConnectOptions.keeps_plans`)."""
     observes: bool = False
     """It only looks: reads no topic, publishes nothing, keeps nothing of a run. So no record can be lost in it: it has no line."""
 

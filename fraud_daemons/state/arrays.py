@@ -10,13 +10,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, LiteralString
-
-import psycopg
+from typing import Any
 
 from fraud_daemons.postgres_runtime.connector import Connection
-
-Cursor = psycopg.Cursor[Any]
 
 
 @dataclass(frozen=True)
@@ -45,15 +41,6 @@ def copy_in(connection: Connection, table: Table, rows: Iterable[Sequence[Any]])
             for row in rows:
                 copy.write_row(row)
     return len(rows)
-
-
-def execute_sized(cursor: Cursor, statement: LiteralString, parameters: Any) -> Cursor:
-    """Run a statement that joins arrays with a table that grows, planned for the size the table has now.
-
-    A prepared statement keeps the plan it got while the table was small - a scan of the whole of it - until somebody
-    analyses the table: 110 ms instead of 10 at 200,000 rows. Planning anew costs half a millisecond.
-    """
-    return cursor.execute(statement, parameters, prepare=False)
 
 
 def columns(rows: Sequence[Sequence[Any]]) -> list[list[Any]]:

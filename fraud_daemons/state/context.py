@@ -11,7 +11,7 @@ from typing import Any, Final, NamedTuple
 from fraud_daemons.domain.envelope import OUTPUTS, OrderKey
 from fraud_daemons.postgres_runtime.connector import Connection
 from fraud_daemons.postgres_runtime.statements import load
-from fraud_daemons.state.arrays import Table, columns, copy_in, execute_sized
+from fraud_daemons.state.arrays import Table, columns, copy_in
 
 _SQL: Final = "fraud_daemons.state.sql"
 
@@ -252,8 +252,7 @@ def drop_pending(connection: Connection, flows: Iterable[FlowKey]) -> None:
     """Flows that have left."""
     runs, names = _unzip(flows, 2)
     if runs:
-        execute_sized(
-            connection.cursor(),
+        connection.execute(
             "delete from csfb.pending p using unnest(%b::text[], %b::text[]) as u(platform_run_id, flow_id)"
             " where p.platform_run_id = u.platform_run_id and p.flow_id = u.flow_id",
             (runs, names),
@@ -276,8 +275,7 @@ def clear_anchors(connection: Connection, flows: Iterable[FlowKey]) -> None:
     """Drop the bodies of anchors whose flow has left; key and hash stay."""
     runs, names = _unzip(flows, 2)
     if runs:
-        execute_sized(
-            connection.cursor(),
+        connection.execute(
             "update csfb.anchors a set body = null from unnest(%b::text[], %b::text[]) as u(platform_run_id, flow_id)"
             " where a.platform_run_id = u.platform_run_id and a.flow_id = u.flow_id",
             (runs, names),
@@ -293,7 +291,7 @@ def update_frames(connection: Connection, frames: Iterable[StoredFrame]) -> None
     """Frames that were here already, as they are now."""
     rows = [_frame_row(frame) for frame in frames]
     if rows:
-        execute_sized(connection.cursor(), load(_SQL, "context_update_frames.sql"), columns(rows))
+        connection.execute(load(_SQL, "context_update_frames.sql"), columns(rows))
 
 
 def _frame_row(frame: StoredFrame) -> tuple[Any, ...]:

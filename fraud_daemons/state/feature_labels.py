@@ -9,7 +9,7 @@ from fraud_daemons.domain.fraud_windows import FlowLabel
 from fraud_daemons.domain.labels import FRAUD_DISPOSITION
 from fraud_daemons.postgres_runtime.connector import Connection
 from fraud_daemons.postgres_runtime.statements import load
-from fraud_daemons.state.arrays import columns, execute_sized
+from fraud_daemons.state.arrays import columns
 
 _SQL: Final = "fraud_daemons.state.sql"
 
@@ -60,8 +60,7 @@ def take_in(connection: Connection, rows: Sequence[LabelRow]) -> set[FlowKey]:
     if not rows:
         return set()
     names = ("runs", "labels", "flows", "types", "values", "sources", "observed", "supersedes")
-    found = execute_sized(
-        connection.cursor(),
+    found = connection.execute(
         load(_SQL, "feature_labels_take_in.sql"),
         {**dict(zip(names, columns(rows), strict=True)), "counted": FRAUD_DISPOSITION},
     )
@@ -72,7 +71,7 @@ def place(connection: Connection, flows: Sequence[FlowPlace]) -> Labelled:
     """Give labels that waited for these new flows their place; all that is known of those flows."""
     if not flows:
         return {}
-    return _grouped(execute_sized(connection.cursor(), load(_SQL, "feature_labels_place.sql"), columns(flows)))
+    return _grouped(connection.execute(load(_SQL, "feature_labels_place.sql"), columns(flows)))
 
 
 def waiting(connection: Connection, runs: Iterable[str], *, limit: int) -> set[FlowKey]:
@@ -103,8 +102,7 @@ def of_entities(connection: Connection, since: Mapping[EntityKey, int]) -> Label
     if not since:
         return {}
     return _grouped(
-        execute_sized(
-            connection.cursor(),
+        connection.execute(
             f"select {_LABELLED} from unnest(%b::text[], %b::text[], %b::bigint[])"
             " as w(platform_run_id, entity, since) join ofp.labels l on l.platform_run_id = w.platform_run_id"
             " and l.entity = w.entity and l.occurred_at_microseconds >= w.since where l.state = 'APPLIED'",

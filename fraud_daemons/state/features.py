@@ -10,7 +10,7 @@ from typing import Any, Final, NamedTuple
 from fraud_daemons.domain.features import Row
 from fraud_daemons.postgres_runtime.connector import Connection
 from fraud_daemons.postgres_runtime.statements import load
-from fraud_daemons.state.arrays import Table, columns, copy_in, execute_sized
+from fraud_daemons.state.arrays import Table, columns, copy_in
 
 _SQL: Final = "fraud_daemons.state.sql"
 
@@ -189,8 +189,7 @@ def present(connection: Connection, events: Sequence[EntityEvent]) -> set[Entity
     """Which of these events stand in the table; asked only for those whose place in a window is taken."""
     if not events:
         return set()
-    rows = execute_sized(
-        connection.cursor(),
+    rows = connection.execute(
         "select e.platform_run_id, e.entity, e.occurred_at_microseconds, e.source_seq, e.flow_key, w.amount_minor,"
         " w.counterpart from unnest(%b::text[], %b::text[], %b::bigint[], %b::bigint[], %b::bigint[], %b::bigint[],"
         " %b::bigint[]) as w(platform_run_id, entity, occurred_at_microseconds, source_seq, flow_key, amount_minor,"
@@ -209,8 +208,7 @@ def put_events(connection: Connection, events: Sequence[EntityEvent]) -> None:
 def prune(connection: Connection, horizons: Mapping[EntityKey, int]) -> None:
     """Drop rows of these entities at or before their horizon, in event time."""
     if horizons:
-        execute_sized(
-            connection.cursor(),
+        connection.execute(
             "delete from ofp.entity_events e using unnest(%b::text[], %b::text[], %b::bigint[])"
             " as u(platform_run_id, entity, horizon) where e.platform_run_id = u.platform_run_id and e.entity = u.entity"
             " and e.occurred_at_microseconds <= u.horizon",

@@ -117,6 +117,7 @@ WORKER = Worker(
     schema="case_mgmt",
     dsn="CASE_MGMT_LOCATOR",
     build=build,
+    keeps_plans=True,
     gathers=True,
     consumes=("case_triggers", "control"),
     publishes=("case_events",),

@@ -64,6 +64,7 @@ WORKER = Worker(
     schema="case_trigger",
     dsn="CASE_TRIGGER_REPLAY_DSN",
     build=build,
+    keeps_plans=True,
     gathers=True,
     consumes=("decisions", "action_outcomes"),
     publishes=("case_triggers",),

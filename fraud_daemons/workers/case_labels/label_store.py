@@ -94,6 +94,7 @@ WORKER = Worker(
     schema="label_store",
     dsn="LABEL_STORE_LOCATOR",
     build=build,
+    keeps_plans=True,
     consumes=(TRUTH, "case_events", "control"),
     publishes=("labels",),
     equations=(

@@ -376,6 +376,7 @@ WORKER = Worker(
     schema="al",
     dsn="AL_LEDGER_DSN",
     build=build,
+    keeps_plans=True,
     gathers=True,
     consumes=("action_intents",),
     publishes=("action_outcomes",),

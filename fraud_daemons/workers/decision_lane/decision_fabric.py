@@ -301,6 +301,7 @@ WORKER = Worker(
     schema="df",
     dsn="DF_REPLAY_DSN",
     build=build,
+    keeps_plans=True,
     consumes=(FEATURED, BOUND),
     publishes=("decisions", "policies", "action_intents"),
     equations=("admitted_traffic_equals_decided", "decided_equals_published", "deciding_policies_equal_published"),

@@ -178,6 +178,7 @@ WORKER = Worker(
     schema="dla",
     dsn="DLA_INDEX_DSN",
     build=build,
+    keeps_plans=True,
     gathers=True,
     consumes=(DECISIONS, OUTCOMES),
     publishes=("audit_chains",),

@@ -57,6 +57,7 @@ WORKER = Worker(
     schema="archive",
     dsn="ARCHIVE_WRITER_LEDGER_DSN",
     build=build,
+    keeps_plans=True,
     consumes=TOPICS,
     equations=("published_equals_archived",),
 )

@@ -251,5 +251,6 @@ WORKER = Worker(
     consumes=OUTPUTS,
     publishes=(BOUND,),
     build=build,
+    keeps_plans=True,
     equations=("admitted_traffic_equals_bound", "admitted_context_equals_frames_and_anchors", "bound_equals_published"),
 )

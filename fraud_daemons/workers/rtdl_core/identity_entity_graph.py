@@ -105,6 +105,7 @@ WORKER = Worker(
     dsn="IEG_PROJECTION_DSN",
     consumes=("flows.bound",),
     build=build,
+    keeps_plans=True,
     gathers=True,
     equations=("bound_equals_graph_applied",),
 )

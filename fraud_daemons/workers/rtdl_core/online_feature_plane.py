@@ -315,5 +315,6 @@ WORKER = Worker(
     consumes=("flows.bound", LABELS),
     publishes=(FEATURED,),
     build=build,
+    keeps_plans=True,
     equations=("bound_equals_featured", "featured_equals_published", "labels_equal_applied"),
 )
