@@ -8,7 +8,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any, Final, NamedTuple
+from typing import Any, Final, TypeVar
+
+Seen = TypeVar("Seen", str, tuple[str, str])
 
 KINDS: Final = ("card", "terminal", "merchant", "party", "account", "device", "ip")
 DEPTH_MAX: Final = 3
@@ -17,12 +19,8 @@ SCAN_MAX: Final = 10_000
 """Edges of one entity that a look at its neighbours reads at most; an entity with more is told to be a supernode."""
 
 
-class Sighting(NamedTuple):
-    """How often, and between which event times (ISO texts), something was seen."""
-
-    first_seen: str
-    last_seen: str
-    flows: int
+Sighting = list[int]
+"""[first, last, flows]: between which event times (microseconds since the epoch), and how often, something was seen."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,22 +55,30 @@ def shown_by(flow: Mapping[str, Any]) -> Shown:
     )
 
 
-def merged(shown: Iterable[Shown]) -> tuple[dict[str, Sighting], dict[tuple[str, str], Sighting]]:
-    """Entities and edges (card, other) of a batch, each once: no row is written twice in one statement."""
+def merged(shown: Iterable[tuple[int, Shown]]) -> tuple[dict[str, Sighting], dict[tuple[str, str], Sighting]]:
+    """Entities and edges (card, other) of a batch, each once: no row is written twice in one statement.
+
+    `shown` gives each flow with its event time in microseconds."""
     entities: dict[str, Sighting] = {}
     edges: dict[tuple[str, str], Sighting] = {}
-    for flow in shown:
-        at = flow.occurred_at
-        if flow.card:
-            entities[flow.card] = _seen(entities.get(flow.card), at)
+    for at, flow in shown:
+        card = flow.card
+        if card:
+            _see(entities, card, at)
         for other in flow.others:
-            entities[other] = _seen(entities.get(other), at)
-            if flow.card:
-                edges[flow.card, other] = _seen(edges.get((flow.card, other)), at)
+            _see(entities, other, at)
+            if card:
+                _see(edges, (card, other), at)
     return entities, edges
 
 
-def _seen(before: Sighting | None, at: str) -> Sighting:
+def _see(seen: dict[Seen, Sighting], what: Seen, at: int) -> None:
+    before = seen.get(what)
     if before is None:
-        return Sighting(at, at, 1)
-    return Sighting(min(before.first_seen, at), max(before.last_seen, at), before.flows + 1)
+        seen[what] = [at, at, 1]
+        return
+    if at < before[0]:
+        before[0] = at
+    elif at > before[1]:
+        before[1] = at
+    before[2] += 1

@@ -62,23 +62,23 @@ def applied_hashes(connection: Connection, flows: Sequence[FlowKey]) -> dict[Flo
     return {(run, flow): bytes(digest) for run, flow, digest in rows}
 
 
-def add_entities(connection: Connection, seen: Mapping[tuple[str, str], Sighting]) -> None:
-    """Add sightings of (run, entity)."""
+def add_entities(connection: Connection, run: str, seen: Mapping[str, Sighting]) -> None:
+    """Add sightings of a run's entities."""
     if seen:
-        runs, entities, first, last, flows = columns([(*key, *sighting) for key, sighting in seen.items()])
+        entities, first, last, flows = columns([(entity, *sighting) for entity, sighting in seen.items()])
         connection.execute(
             load(_SQL, "graph_upsert_entities.sql"),
-            {"runs": runs, "entities": entities, "first": first, "last": last, "flows": flows},
+            {"run": run, "entities": entities, "first": first, "last": last, "flows": flows},
         )
 
 
-def add_edges(connection: Connection, seen: Mapping[tuple[str, str, str], Sighting]) -> None:
-    """Add sightings of (run, card, other entity) together."""
+def add_edges(connection: Connection, run: str, seen: Mapping[tuple[str, str], Sighting]) -> None:
+    """Add sightings of (card, other entity) together in a run."""
     if seen:
-        runs, cards, entities, first, last, flows = columns([(*key, *sighting) for key, sighting in seen.items()])
+        cards, entities, first, last, flows = columns([(*pair, *sighting) for pair, sighting in seen.items()])
         connection.execute(
             load(_SQL, "graph_upsert_edges.sql"),
-            {"runs": runs, "cards": cards, "entities": entities, "first": first, "last": last, "flows": flows},
+            {"run": run, "cards": cards, "entities": entities, "first": first, "last": last, "flows": flows},
         )
 
 

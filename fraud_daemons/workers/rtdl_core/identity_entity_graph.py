@@ -14,8 +14,8 @@ from typing import NamedTuple
 import orjson
 
 from fraud_daemons.bus.port import Record
-from fraud_daemons.clock import parse_iso
-from fraud_daemons.domain.graph import Shown, Sighting, merged, shown_by
+from fraud_daemons.domain.features import microseconds
+from fraud_daemons.domain.graph import Shown, merged, shown_by
 from fraud_daemons.runtime.activity import Activity
 from fraud_daemons.runtime.consumer import StatelessHandler
 from fraud_daemons.runtime.unit_of_work import UnitOfWork
@@ -25,10 +25,11 @@ from fraud_daemons.state.graph import FlowKey
 
 
 class _Read(NamedTuple):
-    """A bound record read: whose flow, its bytes' hash, what it shows."""
+    """A bound record read: whose flow, its bytes' hash, when it occurred (microseconds), what it shows."""
 
     flow: FlowKey
     digest: bytes
+    at: int
     shown: Shown
     record: Record
 
@@ -58,7 +59,7 @@ class EntityGraph(StatelessHandler):
             return repeats
         known = graph.applied_hashes(unit.connection, list({read.flow for read in again}))
         anomalies = []
-        for flow, digest, _, record in again:
+        for flow, digest, _, _, record in again:
             if known[flow] == digest:
                 repeats[flow[0]] += 1
             else:
@@ -73,25 +74,21 @@ def _read(records: Sequence[Record], unit: UnitOfWork) -> Iterator[_Read]:
         try:
             flow = orjson.loads(record.body)
             key, shown = (flow["platform_run_id"], flow["flow_id"]), shown_by(flow)
-            parse_iso(shown.occurred_at)
+            at = microseconds(shown.occurred_at)
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             unit.dead_letter(record, reason="breaks its contract", detail=f"{type(error).__name__}: {error}")
             continue
-        yield _Read(key, hashlib.sha256(record.body).digest(), shown, record)
+        yield _Read(key, hashlib.sha256(record.body).digest(), at, shown, record)
 
 
 def _apply(new: Sequence[_Read], unit: UnitOfWork) -> None:
-    by_run: dict[str, list[Shown]] = {}
+    by_run: dict[str, list[tuple[int, Shown]]] = {}
     for read in new:
-        by_run.setdefault(read.flow[0], []).append(read.shown)
-    entities: dict[tuple[str, str], Sighting] = {}
-    edges: dict[tuple[str, str, str], Sighting] = {}
-    for run, shown in by_run.items():
-        nodes, pairs = merged(shown)
-        entities.update({(run, entity): sighting for entity, sighting in nodes.items()})
-        edges.update({(run, *pair): sighting for pair, sighting in pairs.items()})
-    graph.add_entities(unit.connection, entities)
-    graph.add_edges(unit.connection, edges)
+        by_run.setdefault(read.flow[0], []).append((read.at, read.shown))
+    for run, shown in sorted(by_run.items()):
+        entities, edges = merged(shown)
+        graph.add_entities(unit.connection, run, entities)
+        graph.add_edges(unit.connection, run, edges)
 
 
 def build(context: WorkerContext) -> list[Activity]:
