@@ -187,8 +187,8 @@ def _settings(paths: PostgresPaths, *, connections_max: int, tcp_port: int) -> s
         "autovacuum_naptime": "15s",
         # tables that are only appended to: every look-up is by key, so a coarse and seldom sample plans as well; at the
         # defaults a growing log was sampled 30,000 bodies at a time, seven per cent of the machine
-        "default_statistics_target": 25,
-        "autovacuum_analyze_scale_factor": 0.4,
+        "default_statistics_target": 10,
+        "autovacuum_analyze_scale_factor": 1.0,
         "autovacuum_vacuum_insert_scale_factor": 1.0,
         # tells a dead peer and a forgotten transaction from a slow one, whatever the client set
         "tcp_keepalives_idle": 10,
