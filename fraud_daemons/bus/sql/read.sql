@@ -1,6 +1,6 @@
 -- Up to `limit` records of each partition from its position on; one round trip whatever the number of partitions.
 select l.topic, l."partition", l."position", l.record_key, l.event_id, l.platform_run_id, l.body,
-       extract(epoch from l.appended_at)::float8 as appended_at
+       date_part('epoch', l.appended_at) as appended_at
 from unnest(%(topics)s::text[], %(partitions)s::integer[], %(positions)s::bigint[]) as p(topic, "partition", "position")
 cross join lateral (
   select *
