@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from datetime import datetime
+from functools import cached_property
 from typing import Any
 
 import orjson
 
 from fraud_daemons.bus.dead_letters import bury
 from fraud_daemons.bus.port import OutRecord, Record, TopicPartition
+from fraud_daemons.clock import iso
 from fraud_daemons.postgres_runtime.connector import Connection
 
 
@@ -38,6 +40,11 @@ class UnitOfWork:
         self.more_waiting = False
         """Set by a handler whose own store holds more to do without any new record (it must have `wants_idle`): the next
         step follows at once."""
+
+    @cached_property
+    def now_text(self) -> str:
+        """`now` as records tell it."""
+        return iso(self.now)
 
     def publish(
         self, topic: str, *, key: str, event_id: str, platform_run_id: str, body: Mapping[str, Any] | bytes

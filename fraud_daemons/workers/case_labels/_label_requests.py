@@ -10,7 +10,6 @@ from typing import Any
 import orjson
 
 from fraud_daemons.bus.port import Record
-from fraud_daemons.clock import iso
 from fraud_daemons.domain.label_assertions import REQUESTED, SOURCE_REF, Asserted, asserted_of, label_of, why_refused
 from fraud_daemons.runtime.consumer import StatelessHandler
 from fraud_daemons.runtime.database import Beside
@@ -49,7 +48,7 @@ class LabelRequests(StatelessHandler):
         refused = why_refused(asserted, occurred_at=occurred_at, now=unit.now)
         if refused is not None or occurred_at is None:
             return LabelAnswer("REFUSED", refused or "", None)
-        body = label_of(asserted, occurred_at=occurred_at, recorded_at=iso(unit.now))
+        body = label_of(asserted, occurred_at=occurred_at, recorded_at=unit.now_text)
         source_ref = f"{SOURCE_REF}{asserted.request_id}"
         if labels.add(unit.connection, [SourcedAssertion(body, source_ref, asserted.request_id)], at=unit.now):
             unit.publish("labels", key=flow, event_id=body["label_id"], platform_run_id=run, body=orjson.dumps(body))

@@ -14,7 +14,6 @@ from typing import Any
 import orjson
 
 from fraud_daemons.bus.port import Record
-from fraud_daemons.clock import iso
 from fraud_daemons.domain.cases import EntryKind
 from fraud_daemons.domain.envelope import PROGRESS_MARK, TRUTH
 from fraud_daemons.domain.labels import assertion_from_truth, assertions_from_resolution
@@ -33,7 +32,7 @@ class LabelStore(StatelessHandler):
 
     def handle(self, records: Sequence[Record], unit: UnitOfWork) -> None:
         """One insert of assertions and one of marks per batch; then both go out, interleaved as they came."""
-        recorded_at = iso(unit.now)
+        recorded_at = unit.now_text
         items = [(record, item) for record in records for item in _items(record, recorded_at)]
         assertions = [item for _, item in items if isinstance(item, SourcedAssertion)]
         marks = [item for _, item in items if isinstance(item, SourcedMark)]

@@ -22,7 +22,6 @@ import orjson
 
 from fraud_daemons.bus import outbox
 from fraud_daemons.bus.port import Record
-from fraud_daemons.clock import iso
 from fraud_daemons.config.dsns import PLATFORM_DSN
 from fraud_daemons.domain.actions import ACTIONS, ActionStatus, authorise, outcome_body
 from fraud_daemons.domain.identity import canonical_json
@@ -285,7 +284,7 @@ def _ended(
     attempts: int = 0,
 ) -> NewOutcome:
     outcome = outcome_body(
-        intent, status=status, executor=executor, attempts=attempts, detail=detail, completed_at=iso(unit.now)
+        intent, status=status, executor=executor, attempts=attempts, detail=detail, completed_at=unit.now_text
     )
     return NewOutcome(outcome, orjson.dumps(outcome), record_key)
 

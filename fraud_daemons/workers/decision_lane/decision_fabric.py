@@ -21,7 +21,6 @@ from typing import Any, Final
 import orjson
 
 from fraud_daemons.bus.port import Record, TopicPartition
-from fraud_daemons.clock import iso
 from fraud_daemons.domain.decisions import ABSENT, BROKEN, Decided, decide, flow_of, published
 from fraud_daemons.domain.identity import derived_id
 from fraud_daemons.domain.policy import Policy
@@ -145,7 +144,7 @@ class DecisionFabric:
                 flow,
                 decided_from=(record.topic, record.partition, record.position),
                 graph_version=self._graph_versions.get(record.platform_run_id),
-                decided_at=iso(unit.now),
+                decided_at=unit.now_text,
             )
             return NewDecision(decision, orjson.dumps(decision), record, flow.get("snapshot_hash")), decided
         except BROKEN as error:
@@ -260,7 +259,7 @@ def _poison(record: Record, error: Exception) -> PoisonFault:
 def _publish(new: NewDecision, decided: Decided, unit: UnitOfWork) -> None:
     key, run = new.made_from.key, new.key.platform_run_id
     unit.publish("decisions", key=key, event_id=new.decision["decision_id"], platform_run_id=run, body=new.body)
-    requested_at = iso(unit.now)
+    requested_at = unit.now_text
     for intent in decided.intents:
         unit.publish(
             "action_intents",

@@ -14,7 +14,6 @@ from typing import Any, Final
 import orjson
 
 from fraud_daemons.bus.port import Record
-from fraud_daemons.clock import iso
 from fraud_daemons.domain.audit import close_chain
 from fraud_daemons.errors import PoisonFault
 from fraud_daemons.postgres_runtime.connector import Connection
@@ -70,7 +69,7 @@ class DecisionLogAudit(StatelessHandler):
 
 def _close_empty(decisions: Iterable[Parsed], unit: UnitOfWork) -> None:
     """Decisions without intents: most of them. Their chains are stored closed; here they are published."""
-    closed_at = iso(unit.now)
+    closed_at = unit.now_text
     for record, decision in decisions:
         if not decision["intents"]:
             chain = close_chain(decision, (), closed_at=closed_at)
@@ -80,7 +79,7 @@ def _close_empty(decisions: Iterable[Parsed], unit: UnitOfWork) -> None:
 
 def _close_answered(touched: Iterable[DecisionKey], unit: UnitOfWork) -> None:
     """Chains that got a decision or an outcome just now: closed when nothing is missing any more."""
-    closed_at = iso(unit.now)
+    closed_at = unit.now_text
     moves: list[Progress] = []
     for found in audit_chains.open_chains(unit.connection, touched):
         decision = found.decision
