@@ -188,7 +188,8 @@ def _write_journal(connection: Connection, stream: Stream, journal: Sequence[Jou
     with connection.cursor() as cursor:
         cursor.executemany(
             "insert into wsp.journal (platform_run_id, stream_id, round_start, part, output, first_index, event_ids,"
-            " statuses, mark_id, mark_status, answered_at) values (%s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s)",
+            " statuses, mark_id, mark_status, answered_at)"
+            " values (%s, %s, %s, %s, %s, %s, %b::text[], %b::text[], %s, %s, %s)",
             [
                 (
                     stream.platform_run_id,
