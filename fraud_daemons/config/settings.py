@@ -87,7 +87,7 @@ SETTINGS: tuple[Setting, ...] = (
     Setting("objectstore", "bucket", str, "fraud-platform"),
     Setting("objectstore", "region", str, "us-east-1"),
     Setting("objectstore", "port", int, 0, between(0, 55535)),  # 0 = chosen once and kept in ports.json
-    Setting("objectstore", "memory_mib", int, 384, between(128, 8192)),
+    Setting("objectstore", "memory_mib", int, 224, between(128, 8192)),
     # --- bus
     Setting("bus", "partitions", int, 1, one_partition),
     Setting("bus", "poll_busy_seconds", float, 0.02, between(0.001, 1)),

@@ -164,9 +164,9 @@ def test_evidence_cannot_be_deleted_and_an_overwrite_is_another_version(object_s
     assert bodies == [b"second", b"first"]
 
 
-@pytest.mark.parametrize("databases", [1, 8])
-def test_a_killed_store_finds_its_objects_again(short_dir, monkeypatch, databases) -> None:
-    """Names are in one database, or go on in the eight in which a version before has put them."""
+@pytest.mark.parametrize(("databases", "limit"), [(1, "224MiB"), (8, "384MiB")])
+def test_a_killed_store_finds_its_objects_again(short_dir, monkeypatch, databases, limit) -> None:
+    """Names are in one database, or go on in the eight in which a version before has put them, with what these take."""
     with monkeypatch.context() as before:
         if databases == 8:
             before.setattr(objectstore, "_names_database", lambda _data: {})
@@ -178,6 +178,7 @@ def test_a_killed_store_finds_its_objects_again(short_dir, monkeypatch, database
         client = client_for(store.endpoint, store.access_key, store.secret_key)
         assert client.get_object(**where)["Body"].read() == b"first"
     assert len(list((short_dir / "objects").glob("filerldb*/**/CURRENT"))) == databases
+    assert objectstore.store_environment(short_dir, memory_mib=224)["GOMEMLIMIT"] == limit
 
 
 def test_the_store_refuses_strangers(object_store) -> None:
