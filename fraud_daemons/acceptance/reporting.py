@@ -142,7 +142,7 @@ def _flowing(document: dict[str, Any]) -> list[str]:
         return []
     stages = [str(Behind(**stage)) for stage in document["behind"]]
     more = f"; and {len(stages) - STAGES_SHOWN_MAX} more" if len(stages) > STAGES_SHOWN_MAX else ""
-    return [f"still flowing: {'; '.join(stages[:STAGES_SHOWN_MAX])}{more}; ask again when platform status shows lag 0"]
+    return [f"still flowing: {'; '.join(stages[:STAGES_SHOWN_MAX])}{more}; ask again when they are through"]
 
 
 def _equations(document: dict[str, Any]) -> list[str]:

@@ -12,9 +12,11 @@ from typing import Final
 
 from psycopg import sql
 
-from fraud_daemons.postgres_runtime.connector import Connection
+from fraud_daemons.postgres_runtime.connector import Connection, ConnectionOf
 from fraud_daemons.postgres_runtime.statements import load
+from fraud_daemons.state.every_server import every_server
 
+_SQL = "fraud_daemons.state.sql"
 TABLES: Final[Mapping[str, tuple[str, ...]]] = {
     "ig": ("admissions", "repeats", "quarantine"),
     "wsp": ("journal", "wsp_checkpoint"),
@@ -30,19 +32,22 @@ TABLES: Final[Mapping[str, tuple[str, ...]]] = {
 
 @dataclass(frozen=True)
 class Candidate:
-    """A run that ended, and what its newest report says; None without one."""
+    """A run that ended, what its newest report says - None without one -, and whether another is asked for and not made."""
 
     platform_run_id: str
     verdict: str | None
     report_key: str | None
     reported_at: datetime | None
     caught_up: bool | None
+    asked: bool
 
 
-def candidates(connection: Connection, *, ended_before: datetime, limit: int) -> list[Candidate]:
-    """Runs that ended before a moment, oldest first; never the current one. `connection` = to PLATFORM_DSN."""
+def candidates(
+    connection: Connection, *, ended_before: datetime, limit: int, after: str | None = None
+) -> list[Candidate]:
+    """Runs that ended before a moment, oldest first, behind run `after`; never the current one. `connection` = to PLATFORM_DSN."""
     rows = connection.execute(
-        load("fraud_daemons.state.sql", "retiring_candidates.sql"), {"ended_before": ended_before, "limit": limit}
+        load(_SQL, "retiring_candidates.sql"), {"ended_before": ended_before, "limit": limit, "after": after}
     )
     return [Candidate(*row) for row in rows]
 
@@ -51,6 +56,15 @@ def last_admission(connection: Connection, run: str) -> datetime | None:
     """When the run's newest event was admitted. `connection` = to IG_ADMISSION_DSN."""
     row = connection.execute("select max(admitted_at) from ig.admissions where platform_run_id = %s", (run,)).fetchone()
     return row[0] if row else None
+
+
+def last_redrive(at: ConnectionOf, run: str) -> datetime | None:
+    """When a dead letter of the run was last handled again, on whatever server."""
+    rows = [
+        connection.execute(load(_SQL, "retiring_last_redrive.sql"), (run,)).fetchone()
+        for connection in every_server(at)
+    ]
+    return max((row[0] for row in rows if row and row[0]), default=None)
 
 
 def retire(connection: Connection, run: str, *, report_key: str, at: datetime) -> None:
@@ -72,7 +86,9 @@ def retired(connection: Connection, *, before: datetime | None = None) -> dict[s
 
 
 def delete_some(connection: Connection, schema: str, table: str, run: str, *, limit: int) -> int:
-    """Delete up to `limit` rows of a run; how many there were."""
+    """Delete up to `limit` rows of a run; how many there were. By the key, whatever the planner makes of `limit`: reading
+    the table instead would go through all that other runs have there, with every batch."""
+    connection.execute("select set_config('enable_seqscan', 'off', true), set_config('enable_bitmapscan', 'off', true)")
     statement = sql.SQL(
         "delete from {table} where ctid = any(array(select ctid from {table} where platform_run_id = %s limit %s))"
     )

@@ -71,13 +71,13 @@ def stands(at: ConnectionOf) -> dict[Where, list[Stand]]:
             " where state = 'INTENT' group by 1, 2, 3"
         )
         _add(found, at(name).execute(statement.format(sql.Identifier(schema))).fetchall())
-    for where, worker in _subscribers(bus_of(at)):
+    for where, worker in subscribers(bus_of(at)):
         if worker not in {stand.who.partition(".")[0] for stand in found.get(where, ())}:
             _add(found, [(*where, worker, 0)])  # it has not begun yet
     return found
 
 
-def _subscribers(bus: Connection) -> list[tuple[Where, str]]:
+def subscribers(bus: Connection) -> list[tuple[Where, str]]:
     """Who the packs say reads a partition."""
     rows = bus.execute('select topic, "partition", worker from bus.subscribers join bus.heads using (topic)')
     return [((topic, partition), worker) for topic, partition, worker in rows]

@@ -10,15 +10,15 @@ from typing import Any
 
 import pytest
 
-from fraud_daemons.runtime.retiring import ROWS_AT_ONCE_MAX, StateRetirer
-from fraud_daemons.state import retiring
+from fraud_daemons.runtime.retiring import REST_PER_STEP, ROWS_AT_ONCE_MAX, StateRetirer
+from fraud_daemons.state import progress, retiring
 from fraud_daemons.workers.control_ingress.ingestion_gate import WORKER as GATE
 from fraud_daemons.workers.control_ingress.world_stream_producer import WORKER as PRODUCER
-from fraud_daemons.workers.obs_gov._retiring import Retiring
+from fraud_daemons.workers.obs_gov._retiring import TOLD_MAX, Retiring
 from fraud_daemons.workers.obs_gov.run_reporter import WORKER as REPORTER
 from tests.gate import open_gate
 from tests.integration.test_trimming import Cut, cut_at
-from tests.integration.whole_line import BEHIND_THE_GATE, ask_for_report, reporter, whole_run
+from tests.integration.whole_line import BEHIND_THE_GATE, TRANSACTIONS, ask_for_report, reporter, whole_run
 from tests.line import Line
 
 A_DAY = {"trim.run_age_days": 1.0}
@@ -32,7 +32,7 @@ BESIDE = "platform_20251231T000000Z"
 def decide(line: Line, **settings: Any) -> dict[str, Any]:
     """The decider looks until it has nothing to do; what it tells."""
     retirement = Retiring(line.context_for(REPORTER, settings={**A_DAY, **settings}))
-    while retirement.step().records:
+    while not retirement.step().rest_seconds:
         pass
     return retirement.detail()
 
@@ -123,7 +123,7 @@ def test_who_asks_for_all_retired_runs_gets_them(line: Line) -> None:
 
 def test_what_is_not_old_or_not_proved_whole_is_kept_and_named(whole: Line) -> None:
     """Never the current run, none that is young, none with the policy off. No report, one that failed, one from before the
-    last event, a stage that is behind: the state stays, and the run is named."""
+    last event, one made while its records flowed: the state stays, and the run is named."""
     decide(whole, **{"trim.run_age_days": 0.0})
     whole.sql("update control.runs set started_at = %s where platform_run_id = %s", (whole.clock.now(), BESIDE))
     decide(whole)
@@ -132,21 +132,169 @@ def test_what_is_not_old_or_not_proved_whole_is_kept_and_named(whole: Line) -> N
     assert retired(whole) == []
     another_run_begins(whole)
     for spoil, mend, said in (
-        ("reporter.reports set verdict = 'FAIL'", "reporter.reports set verdict = 'PASS'", "its newest report says FAIL"),
-        ("reporter.reports set reported_at = '2000-01-01'", "reporter.reports set reported_at = '2026-02-01'",
+        ("update reporter.reports set verdict = 'FAIL'", "update reporter.reports set verdict = 'PASS'", "its newest report says FAIL"),
+        ("update reporter.reports set reported_at = '2000-01-01'", "update reporter.reports set reported_at = '2026-02-01'",
          "events came after its newest report"),
-        ("checkpoints.positions set \"position\" = \"position\" - 1000000 where worker = 'case_trigger'",
-         "checkpoints.positions set \"position\" = \"position\" + 1000000 where worker = 'case_trigger'",
-         "records still flow"),
-        ("reporter.reports set state = 'INTENT'", "reporter.reports set state = 'COMPLETE'",
+        ("update reporter.reports set body = convert_to(replace(convert_from(body, 'UTF8'), '\"caught_up\":true', '\"caught_up\":false'), 'UTF8')",
+         "update reporter.reports set body = convert_to(replace(convert_from(body, 'UTF8'), '\"caught_up\":false', '\"caught_up\":true'), 'UTF8')",
+         "its newest report says PASS, while its records flowed"),
+        ("update reporter.reports set state = 'INTENT'", "update reporter.reports set state = 'COMPLETE'",
          "no report says that it is whole"),
+        ("insert into reporter.requests select platform_run_id, 'another', requested_at from reporter.requests",
+         "delete from reporter.requests where request_id = 'another'",
+         "a report about it is being made"),
     ):  # fmt: skip
-        whole.sql(f"update {spoil}")
+        whole.sql(spoil)
         assert said in decide(whole)["runs_not_retired"][whole.run]
         assert retired(whole) == []
-        whole.sql(f"update {mend}")
+        whole.sql(mend)
     assert decide(whole) == {}
     assert retired(whole) == [whole.run], "mended it goes"
+
+
+FLOWS = ("traffic", "flows.bound", "flows.featured", "decisions", "action_outcomes", "case_triggers", "labels")
+SEGMENTS = """
+    insert into {schema}.segments (platform_run_id, family, topic, "partition", first_position, last_position, records, previous_sha256,
+      sha256, object_key, state) values (%(run)s, 'planted', 'x', 0, 0, 0, 1, '', '', '', 'INTENT')
+"""
+LETTER = """
+    insert into dead_letters.letters (worker, topic, "partition", "position", platform_run_id, event_id, record_key, reason, detail,
+      body, dead_at) values ('case_trigger', 'decisions', 0, 0, %(run)s, 'e', 'k', 'r', '', '', now());
+    insert into dead_letters.orders (worker, topic, "partition", "position", ordinal, kind, ordered_by, reason, ordered_at, state)
+      values ('case_trigger', 'decisions', 0, 0, 1, 'REDRIVE', 'ada', 'mended', now(), 'OPEN')
+"""
+LAST_DECISION = """
+    update checkpoints.positions c set "position" = c."position" + {by} where worker = 'case_trigger' and topic = 'decisions'
+      and "partition" = (select "partition" from bus.log where topic = 'decisions' and platform_run_id = %(run)s order by 1 limit 1)
+"""
+PLANTED = (
+    (LAST_DECISION.format(by=-1), LAST_DECISION.format(by=1), "case_trigger is 1 behind on decisions"),
+    (
+        "insert into outbox.pending values ('decision_fabric', 1, 'decisions', 'e', 'k', %(run)s, '')",
+        "delete from outbox.pending where platform_run_id = %(run)s",
+        "decision_fabric is 1 behind on outbox",
+    ),
+    *(
+        (
+            SEGMENTS.format(schema=schema),
+            f"delete from {schema}.segments where family = 'planted' and platform_run_id = %(run)s",
+            f"{worker} is 1 behind on planted objects",
+        )
+        for schema, worker in (("ig", "ingestion_gate"), ("dla", "decision_log_audit"), ("archive", "archive_writer"))
+    ),
+    (
+        "update wsp.streams set state = 'RUNNING' where platform_run_id = %(run)s",
+        "update wsp.streams set state = 'DONE' where platform_run_id = %(run)s",
+        "world_stream_producer is 1 behind on streams not ended",
+    ),
+    (LETTER, "delete from dead_letters.orders", "case_trigger is 1 behind on letters ordered again"),
+    (
+        "insert into bus.subscribers values ('audit_chains', 'newcomer')",
+        "delete from bus.subscribers",
+        f"newcomer is {TRANSACTIONS} behind on audit_chains",
+    ),
+)
+"""How something of a run is under way, how it ends, and what is said meanwhile."""
+
+
+def flow(line: Line, run: str) -> None:
+    """A record of the run on every topic, that nobody reads."""
+    for topic in FLOWS:
+        line.append(topic, [{"platform_run_id": run, "flow_id": "f", "card_token": "c"}], event_id=lambda _: "e")
+
+
+def execute(line: Line, statements: str, run: str) -> None:
+    for statement in statements.split(";"):
+        line.sql(statement, {"run": run} if "%(run)s" in statement else None)
+
+
+def test_what_flows_for_another_run_holds_nothing_up(whole: Line) -> None:
+    """The platform is never through - records, outbox, objects, streams and orders of the other run wait - and the run goes."""
+    flow(whole, BESIDE)
+    whole.sql("insert into wsp.streams (platform_run_id, stream_id, ordinal, world, request, accepted_at) values (%s, 's', 1, 'w', '{}', now())", (BESIDE,))  # fmt: skip
+    for plant, _, _ in PLANTED[1:7]:
+        execute(whole, plant, BESIDE)
+    with whole.database.scope() as connection:
+        flowing = {stage.what for stage in progress.behind(lambda _: connection)}
+    assert {*FLOWS, "outbox", "planted objects", "streams not ended"} <= flowing
+    assert decide(whole) == {}
+    assert retired(whole) == [whole.run]
+
+
+def test_what_is_under_way_of_the_run_keeps_its_state_and_is_named(whole: Line) -> None:
+    """One record that one stage has not read, one outbox row, one object that is not sealed, one stream, one order, one
+    reader that has not begun: each alone, while another run flows."""
+    flow(whole, BESIDE)
+    for plant, mend, said in PLANTED:
+        execute(whole, plant, whole.run)
+        assert decide(whole) == {"runs_not_retired": {whole.run: said}}
+        assert retired(whole) == []
+        execute(whole, mend, whole.run)
+    whole.sql(
+        "insert into dead_letters.orders values ('case_trigger', 'decisions', 0, 0, 1, 'REDRIVE', 'ada', 'mended', now(), 'DONE', '',"
+        " '2100-01-01')"
+    )
+    assert "a letter was redriven after its newest report" in decide(whole)["runs_not_retired"][whole.run]
+    whole.sql("delete from dead_letters.orders")
+    assert decide(whole) == {}
+    assert retired(whole) == [whole.run], "mended it goes"
+
+
+def test_runs_that_keep_their_state_hide_nobody(line: Line) -> None:
+    """However many older ones wait for their report, one that was proved whole goes; the oldest are named, the rest counted."""
+    line.begin_run()
+    another_run_begins(line)
+    line.sql(
+        "insert into control.runs (platform_run_id, started_at)"
+        " select 'platform_2024' || lpad(n::text, 4, '0'), '2024-01-01'::timestamptz + make_interval(days => n) from generate_series(1, 65) n"
+    )
+    line.sql("insert into reporter.requests values (%s, 'r', now())", (line.run,))
+    line.sql(
+        "insert into reporter.reports (platform_run_id, request_id, verdict, body, sha256, object_key, state, reported_at)"
+        " values (%s, 'r', 'PASS', '{\"caught_up\": true}', '', 'k', 'COMPLETE', now())", (line.run,)
+    )  # fmt: skip
+    told = decide(line)
+    assert retired(line) == [line.run]
+    assert list(told["runs_not_retired"]) == [f"platform_2024{n:04}" for n in range(1, TOLD_MAX + 1)]
+    assert told["runs_not_retired_more"] == 65 - TOLD_MAX
+
+
+def test_deletion_leaves_the_worker_and_the_table_to_the_run_that_flows(
+    line: Line, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A batch locks its rows and no table, finds them by their key however few they are, and is followed by a rest many
+    times as long as it took."""
+    line.begin_run()
+    with line.database.scope() as connection:
+        retiring.retire(connection, line.run, report_key="k", at=line.clock.now())
+    line.clock.advance(61)
+    line.sql(
+        "insert into ig.admissions select case when n <= %s then %s else %s end, 'traffic', n::text, '', '', 'traffic', 0, n, 'PUBLISHED',"
+        " now() from generate_series(1, 4 * %s) n", (ROWS_AT_ONCE_MAX + 1, line.run, BESIDE, ROWS_AT_ONCE_MAX)
+    )  # fmt: skip
+    line.sql("analyze ig.admissions")
+    locks, plans = set(), list[str]()
+    delete_some = retiring.delete_some
+
+    def watched(connection: Any, schema: str, table: str, run: str, *, limit: int) -> int:
+        gone = delete_some(connection, schema, table, run, limit=limit)
+        locks.update(
+            connection.execute("select mode from pg_locks where pid = pg_backend_pid() and locktype = 'relation'")
+        )
+        plan = connection.execute(
+            f"explain select ctid from {schema}.{table} where platform_run_id = '{run}' limit 2000"
+        )
+        plans.append("\n".join(text for (text,) in plan))
+        line.clock.advance(0.01)
+        return gone
+
+    monkeypatch.setattr(retiring, "delete_some", watched)
+    retirer, batches = owners(line)[0], 1 + len(retiring.TABLES["ig"])
+    done = [retirer.step() for _ in range(1 + batches)]
+    assert [step.records for step in done] == [0, ROWS_AT_ONCE_MAX, 1, *[0] * (batches - 2)]
+    assert [step.rest_seconds for step in done] == [0.0, *[pytest.approx(0.01 * REST_PER_STEP)] * batches]
+    assert locks == {("AccessShareLock",), ("RowExclusiveLock",)}
+    assert [plan for plan in plans if "->  Index Scan" not in plan and "Index Only Scan" not in plan] == []
 
 
 def test_killed_before_every_statement_the_rest_goes_later(whole: Line) -> None:

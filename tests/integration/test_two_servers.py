@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import tempfile
 import uuid
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack
+from itertools import combinations_with_replacement
 from pathlib import Path
+from typing import cast
 
 import psycopg
 import pytest
@@ -17,16 +20,19 @@ from fraud_daemons.bus.dead_letters import bury
 from fraud_daemons.config.dsns import GROUPS, SCHEMA_OF
 from fraud_daemons.config.profiles import load_profile
 from fraud_daemons.errors import ConfigurationError, TransientFault
-from fraud_daemons.postgres_runtime.connector import close_thread_connections
+from fraud_daemons.postgres_runtime.connector import Connection, close_thread_connections
 from fraud_daemons.postgres_runtime.provisioning import SERVICE_SCHEMAS
 from fraud_daemons.runtime.activity import Activity
 from fraud_daemons.state import progress
 from fraud_daemons.supervision.substrate.postgres import PostgresServer, start_server
+from fraud_daemons.workers.case_labels import case_management, label_store
 from fraud_daemons.workers.decision_lane import decision_fabric
 from fraud_daemons.workers.rtdl_core import context_store_flow_binding, online_feature_plane
+from tests.case_labels_records import trigger
 from tests.integration.test_retiring import another_run_begins, decide, owners
+from tests.integration.test_run_progress import Watched
 from tests.integration.whole_line import BEHIND_THE_GATE, TRANSACTIONS, ask_for_report, reporter, stream_the_world
-from tests.line import ROOT
+from tests.line import ROOT, AdvanceOnly
 from tests.two_servers import TwoServers
 
 MOVED = (
@@ -231,6 +237,43 @@ def test_records_that_the_plane_set_aside_are_decided_from_another_server(two: T
         two.work(decision_fabric.WORKER)
     decided = two.sql("select flow_id, feature_status from df.decisions order by decided_position")
     assert decided == [(record.event_id, "ABSENT") for record in bound]
+
+
+def test_a_record_on_its_way_between_the_servers_is_found(two: TwoServers) -> None:
+    """A worker of the second server takes it, and its outbox is sent on, each before any statement of a look at the run: it
+    never shows as through."""
+    two.begin_run()
+    two.sql("delete from bus.subscribers")  # of these only two work here
+    [cases, *_] = two.activities(case_management.WORKER)
+    last = [two.context_for(label_store.WORKER).consumer(AdvanceOnly(), topics=("case_events",))]
+    two.drain([cases, *last])
+
+    def look(before: Callable[[int], None]) -> tuple[list[progress.Behind], int]:
+        asked = Counter[str]()
+
+        def next_one(_: int) -> None:
+            before(asked.total())
+            asked["statements"] += 1
+
+        with psycopg.connect(two.here, autocommit=True) as here, psycopg.connect(two.there, autocommit=True) as there:
+            sides = {False: Watched(here, next_one), True: Watched(there, next_one)}
+            return progress.behind_on(lambda name: cast("Connection", sides[name in two.moved]), two.run), asked.total()
+
+    statements = look(lambda _: None)[1] + 3
+    for first, second in combinations_with_replacement(range(statements), 2):
+        if (first + second) % 3:
+            continue
+        two.append("case_triggers", [trigger(1000 * first + second, run=two.run, card=None)])
+        due = [first, second]
+
+        def move(statement: int, due: list[int] = due) -> None:
+            while due and due[0] == statement:
+                due.pop(0)
+                cases.step()
+
+        assert look(move)[0], f"missed, moved before statements {first} and {second}"
+        two.drain([cases, *last])
+        assert look(lambda _: None)[0] == []
 
 
 def test_a_split_group_and_a_bus_without_its_admissions_are_refused_by_name(two: TwoServers) -> None:

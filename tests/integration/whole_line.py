@@ -22,6 +22,7 @@ from fraud_daemons.runtime.worker import Worker
 from fraud_daemons.state import governance
 from fraud_daemons.workers.case_labels import case_management, case_trigger, label_store
 from fraud_daemons.workers.control_ingress import world_stream_producer
+from fraud_daemons.workers.control_ingress.ingestion_gate import WORKER as GATE
 from fraud_daemons.workers.decision_lane import action_layer, decision_fabric, decision_log_audit
 from fraud_daemons.workers.obs_gov.run_reporter import WORKER as REPORTER
 from fraud_daemons.workers.rtdl_core import (
@@ -33,7 +34,7 @@ from fraud_daemons.workers.rtdl_core import (
 from fraud_daemons.worlds.generator import make_world
 from tests.gate import Gate, open_gate, prepare
 from tests.integration.test_world_stream_producer import OTHER_WORKERS, ask, work_until_ended, write_beat
-from tests.line import Line
+from tests.line import AdvanceOnly, Line
 
 TRANSACTIONS = 120
 BEHIND_THE_GATE = (
@@ -56,6 +57,7 @@ def whole_run(line: Line, run_dir: Path) -> Line:
     """The tiny world through every worker, and two events refused; the line's run is then one of its own."""
     stream_the_world(line, run_dir)
     finish(line)
+    _read_what_was_asked_last(line)
     return line
 
 
@@ -95,6 +97,14 @@ def finish(line: Line, *, replaced: Worker | None = None, settings: Mapping[str,
                 settle(line, worker, settings=settings)
         resolve_cases(line)
         assert_labels(line)
+
+
+def _read_what_was_asked_last(line: Line) -> None:
+    """Whoever reads `control` passes the last requests, which are repeats or not for him."""
+    line.drain([line.context_for(GATE).consumer(AdvanceOnly(), topics=("control",), name="ingestion_gate.redrives")])
+    line.drain(line.pass_through(world_stream_producer.WORKER))
+    for worker in (label_store.WORKER, case_management.WORKER, archive_writer.WORKER):
+        settle(line, worker)
 
 
 def govern(line: Line) -> None:

@@ -88,7 +88,7 @@ def judge(
 
 
 def incomplete(report: Mapping[str, Any], *, equations: set[str]) -> list[str]:
-    """What a whole report of this run would have: each worker's lines, each stage, each output, nothing still flowing."""
+    """What a whole report of this run would have: each worker's lines, each stage, each output, nothing of it still flowing."""
     told = {line["name"] for line in report["equations"]}
     wrong = [f"the line {name} is not in the report" for name in sorted(equations - told)]
     wrong += [f"the stage {stage} is not in the report" for stage in STAGES if stage not in report["stages"]]

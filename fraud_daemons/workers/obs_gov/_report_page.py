@@ -129,7 +129,7 @@ def _anchors(document: Mapping[str, Any]) -> str:
 
 
 def _flowing(document: Mapping[str, Any]) -> str:
-    return "" if document["caught_up"] else "Records were still flowing when it was made."
+    return "" if document["caught_up"] else "Records of this run were still flowing when it was made."
 
 
 def _balanced(line: Mapping[str, Any]) -> bool:

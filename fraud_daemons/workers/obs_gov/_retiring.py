@@ -1,72 +1,109 @@
 """Decides which runs are retired: ended long ago, proved whole by their last report, and nobody still at work on them.
 
-A run that fails one of these keeps its state and is named in the heartbeat. The deed is a governance event. Who owns
-state deletes it afterwards (`runtime.retiring`).
+What flows for other runs has no say in it. A run that fails one of these keeps its state and is named in the heartbeat. The
+deed is a governance event. Who owns state deletes it afterwards (`runtime.retiring`).
 """
 
 from __future__ import annotations
 
 from datetime import timedelta
+from itertools import islice
 from typing import Any, Final
 
 from fraud_daemons.config.dsns import IG_ADMISSION_DSN
-from fraud_daemons.errors import TransientFault
-from fraud_daemons.postgres_runtime.connector import Connection
+from fraud_daemons.errors import OverloadFault, TransientFault
 from fraud_daemons.runtime.activity import Outcome, PlainActivity
+from fraud_daemons.runtime.database import connections
 from fraud_daemons.runtime.worker import WorkerContext
 from fraud_daemons.state import governance, progress, retiring
 from fraud_daemons.state.retiring import Candidate
 
 LOOK_SECONDS: Final = 600.0
 CANDIDATES_MAX: Final = 20
+"""Read at once. A round goes on behind them until no run is left, so that those that keep their state hide nobody."""
+TOLD_MAX: Final = 20
+"""Runs named in the heartbeat, the oldest; the others are counted."""
+STAGES_TOLD_MAX: Final = 3
 
 
 class Retiring(PlainActivity):
-    """At most one run a step."""
+    """At most one run a step is looked at in the stores; a round over all that are old enough, then a rest."""
 
     name = "retiring"
 
     def __init__(self, context: WorkerContext) -> None:
         self._context = context
         self._age = timedelta(days=context.profile.get("trim.run_age_days"))
+        self._after: str | None = None
+        """Where the round is."""
+        self._keeping: dict[str, str] = {}
         self._kept: dict[str, str] = {}
+        """Of the last whole round."""
 
     def step(self) -> Outcome:
         if not self._age:
             return Outcome(rest_seconds=LOOK_SECONDS)
         try:
-            done = self._retire_one()
+            return self._step()
         except TransientFault:  # reports say so themselves; giving up old state can wait
-            done = False
-        return Outcome(records=int(done), rest_seconds=0.0 if done else LOOK_SECONDS)
+            self.forget()
+            return Outcome(rest_seconds=LOOK_SECONDS)
+
+    def forget(self) -> None:
+        self._after, self._keeping = None, {}
 
     def detail(self) -> dict[str, Any]:
         """For the heartbeat: runs that are old enough and keep their state, and why."""
-        return {"runs_not_retired": self._kept} if self._kept else {}
+        told = {"runs_not_retired": dict(islice(self._kept.items(), TOLD_MAX))} if self._kept else {}
+        more = len(self._kept) - TOLD_MAX
+        return {**told, "runs_not_retired_more": more} if more > 0 else told
 
-    def _retire_one(self) -> bool:
-        now = self._context.clock.now()
-        with self._context.database.scope() as connection:
-            found = retiring.candidates(connection, ended_before=now - self._age, limit=CANDIDATES_MAX)
-            flowing = bool(found) and self._flowing(connection)
-        self._kept = {}
+    def _step(self) -> Outcome:
+        found = self._candidates()
         for run in found:
-            why_not = "records still flow" if flowing else self._why_not(run)
+            self._after = run.platform_run_id
+            why_not = _not_proved(run)
             if why_not is None:
-                self._retire(run)
-                return True
-            self._kept[run.platform_run_id] = why_not
-        return False
+                why_not = self._still_needed(run)
+                if why_not is None:
+                    self._retire(run)
+                    return Outcome(records=1)
+                self._keeping[run.platform_run_id] = why_not
+                return Outcome()
+            self._keeping[run.platform_run_id] = why_not
+        if len(found) == CANDIDATES_MAX:
+            return Outcome()
+        self._kept = self._keeping
+        self.forget()
+        return Outcome(rest_seconds=LOOK_SECONDS)
 
-    def _why_not(self, run: Candidate) -> str | None:
-        if run.verdict is None or run.reported_at is None:
-            return f"no report says that it is whole; platform report --run {run.platform_run_id}"
-        if run.verdict != "PASS" or not run.caught_up:
-            return f"its newest report says {run.verdict}{'' if run.caught_up else ', while records flowed'}"
-        with self._context.long_database_of(IG_ADMISSION_DSN).scope() as connection:
-            last = retiring.last_admission(connection, run.platform_run_id)
-        if last is not None and last > run.reported_at:
-            return f"events came after its newest report; platform report --run {run.platform_run_id}"
+    def _candidates(self) -> list[Candidate]:
+        ended_before = self._context.clock.now() - self._age
+        with self._context.database.scope() as connection:
+            return retiring.candidates(connection, ended_before=ended_before, limit=CANDIDATES_MAX, after=self._after)
+
+    def _still_needed(self, run: Candidate) -> str | None:
+        """Why the state must stay although the report passed, by what the stores say now."""
+        try:
+            return self._under_way(run) or self._came_later(run)
+        except OverloadFault as fault:
+            return f"it could not be looked at: {fault.reason}"
+
+    def _under_way(self, run: Candidate) -> str | None:
+        with connections(self._context.long_database_of) as at:
+            behind = progress.behind_on(at, run.platform_run_id)
+        more = f"; and {len(behind) - STAGES_TOLD_MAX} more" if len(behind) > STAGES_TOLD_MAX else ""
+        return "; ".join(map(str, behind[:STAGES_TOLD_MAX])) + more if behind else None
+
+    def _came_later(self, run: Candidate) -> str | None:
+        """What the report cannot know. Asked last: what comes while others are asked is met here."""
+        name = run.platform_run_id
+        with connections(self._context.long_database_of) as at:
+            redriven = retiring.last_redrive(at, name)
+            admitted = retiring.last_admission(at(IG_ADMISSION_DSN), name)
+        for last, what in (redriven, "a letter was redriven"), (admitted, "events came"):
+            if last is not None and run.reported_at is not None and last > run.reported_at:
+                return f"{what} after its newest report; platform report --run {name}"
         return None
 
     def _retire(self, run: Candidate) -> None:
@@ -78,6 +115,13 @@ class Retiring(PlainActivity):
                 detail={"report": run.report_key},
             )  # fmt: skip
 
-    def _flowing(self, connection: Connection) -> bool:
-        with self._context.beside(connection) as at:
-            return any(stage.what not in self._context.worker.consumes for stage in progress.behind(at))
+
+def _not_proved(run: Candidate) -> str | None:
+    """Why its newest report does not let it go."""
+    ask = f"; platform report --run {run.platform_run_id}"
+    if run.verdict is None or run.reported_at is None:
+        return f"no report says that it is whole{ask}"
+    if run.asked:
+        return "a report about it is being made"
+    flowed = "" if run.caught_up else f", while its records flowed{ask}"
+    return f"its newest report says {run.verdict}{flowed}" if run.verdict != "PASS" or flowed else None

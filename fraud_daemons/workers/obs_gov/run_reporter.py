@@ -20,9 +20,9 @@ from fraud_daemons.errors import PoisonFault
 from fraud_daemons.evidence.keys import report_key, report_page_key
 from fraud_daemons.evidence.port import EvidenceConflict
 from fraud_daemons.observability import events
-from fraud_daemons.postgres_runtime.connector import Connection
 from fraud_daemons.runtime.activity import Activity, Outcome, PlainActivity
 from fraud_daemons.runtime.consumer import StatelessHandler
+from fraud_daemons.runtime.database import connections
 from fraud_daemons.runtime.unit_of_work import UnitOfWork
 from fraud_daemons.runtime.worker import Worker, WorkerContext
 from fraud_daemons.state import progress, reports, segments
@@ -73,14 +73,14 @@ class Reporting(PlainActivity):
         self._equations: list[dict[str, Any]] = []
         self._balancing: Generator[None, None, dict[str, Any]] | None = None
         self._behind: list[progress.Behind] = []
-        """What was still flowing when the report was begun."""
+        """Who was not through with the run when the report was begun."""
 
     def step(self) -> Outcome:
         if self._request is None:
             self._write_what_is_fixed()
             with self._context.database.scope() as connection:
                 self._request = reports.next_request(connection)
-                self._behind = self._flowing(connection) if self._request else []
+            self._behind = self._under_way(self._request[0]) if self._request else []
             return Outcome(rest_seconds=0.0 if self._request else IDLE_REST_SECONDS)
         run, request_id = self._request
         if len(self._equations) < len(LINES):
@@ -152,8 +152,8 @@ class Reporting(PlainActivity):
     def _document(self, run: str, request_id: str) -> dict[str, Any]:
         figures = Figures(self._context.long_database_of, run)
         outputs = figures.outputs()
+        behind = self._behind or self._under_way(run)
         with self._context.database.scope() as connection:
-            behind = self._behind or self._flowing(connection)
             around = circumstances(connection, self._context.profile, run, now=self._context.clock.now())
         good = all(e["missing"] == 0 and e["surplus"] == 0 for e in self._equations)
         return {
@@ -187,10 +187,10 @@ class Reporting(PlainActivity):
         """Nothing equals nothing on every line; and earlier reports about nothing are not something."""
         return any(e["count"] for e in self._equations if e["name"] not in WORKER.equations)
 
-    def _flowing(self, connection: Connection) -> list[progress.Behind]:
-        """Stages with records still to come. Requests on `control` are no records: ours is one of them."""
-        with self._context.beside(connection) as at:
-            return [stage for stage in progress.behind(at) if stage.what not in WORKER.consumes]
+    def _under_way(self, run: str) -> list[progress.Behind]:
+        """Stages that are not through with the run. Sessions for long statements: somebody may be held far back in it."""
+        with connections(self._context.long_database_of) as at:
+            return progress.behind_on(at, run)
 
 
 def build(context: WorkerContext) -> list[Activity]:
