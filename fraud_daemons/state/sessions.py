@@ -28,21 +28,25 @@ class Session:
 class ServerSessions:
     """One look: what clients ever opened to this database, how sessions ended badly, and who is there now.
 
-    `counted_from` = when the server's counters began; they begin anew after a crash."""
+    `counted_from` = when the server's counters began; they begin anew after a crash. `hidden` = how many sessions are there
+    of which the asking role may not see more; they are not in `sessions`."""
 
     opened: int
     ended_badly: int
     deadlocks: int
     counted_from: str
     sessions: tuple[Session, ...]
+    hidden: int = 0
 
 
 def look(connection: Connection) -> ServerSessions:
-    """Sessions of this database, the asking one left out. Needs pg_read_all_stats to see other roles' states."""
+    """Sessions of this database, the asking one left out. Without pg_read_all_stats those of other roles are hidden."""
     row = connection.execute(
         "select sessions::bigint, (sessions_abandoned + sessions_fatal + sessions_killed)::bigint, deadlocks::bigint,"
-        " coalesce(stats_reset, pg_postmaster_start_time())::text || ' ' || pg_postmaster_start_time()::text"
-        " from pg_stat_database where datname = current_database()"
+        " coalesce(stats_reset, pg_postmaster_start_time())::text || ' ' || pg_postmaster_start_time()::text,"
+        " (select count(*)::int from pg_stat_activity a where a.datname = d.datname"
+        "   and a.usesysid is not null and a.backend_type is null)"  # the server's own helpers have no user
+        " from pg_stat_database d where datname = current_database()"
     ).fetchone()
     assert row is not None  # noqa: S101 - the database that answers is in its own list
     rows = connection.execute(
@@ -52,4 +56,4 @@ def look(connection: Connection) -> ServerSessions:
         " where datname = current_database() and backend_type = 'client backend' and pid <> pg_backend_pid()"
         " order by backend_start, pid"
     ).fetchall()
-    return ServerSessions(row[0], row[1], row[2], row[3], tuple(Session(*each) for each in rows))
+    return ServerSessions(row[0], row[1], row[2], row[3], tuple(Session(*each) for each in rows), row[4])

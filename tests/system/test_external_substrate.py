@@ -8,10 +8,12 @@ from __future__ import annotations
 import json
 import shutil
 import tempfile
+import threading
 from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import psycopg
 import pytest
@@ -20,7 +22,7 @@ from fraud_daemons.config.ports import free_port
 from fraud_daemons.errors import ExitCode
 from fraud_daemons.supervision.substrate.objectstore import ObjectStore, start_store
 from fraud_daemons.supervision.substrate.postgres import PostgresServer, start_server
-from tests.system.platform_under_test import PlatformUnderTest
+from tests.system.platform_under_test import PlatformUnderTest, wait_until
 
 PASSWORD = "outside-password-7f3a91"
 SMALL_PACKS = "case_labels,obs_gov"
@@ -129,6 +131,51 @@ def test_the_whole_line_on_servers_of_ones_own(outside: Outside, brought_down: l
     assert {"status", "supervisord.conf"} <= set(_leaks(platform, {"case_trigger"})), "the search finds what is there"
     assert _leaks(platform, secrets) == []
     assert platform.down()["down"]
+
+
+@pytest.mark.slow
+def test_acceptance_on_a_server_whose_log_is_not_ours(outside: Outside, brought_down: list[PlatformUnderTest]) -> None:
+    """Eight gates PASS, PostgreSQL judged by its activity views; with a session killed meanwhile the scan alone is red, in
+    the server's own number; with the right to look taken away the two gates that need it say that they could not measure."""
+    dsn = outside.database("accepted", options="createrole")
+    with psycopg.connect(outside.server.dsn(), autocommit=True) as owner:
+        owner.execute("grant pg_read_all_stats to accepted with admin option")
+    platform = outside.platform("accepted", PLATFORM_DSN=dsn)
+    brought_down.append(platform)
+    platform.up()
+    good = _accept(platform)
+    assert [gate["gate"] for gate in good.values() if gate["verdict"] != "PASS"] == [], good
+    assert good["recurrence_scan"]["covered"]["postgres"].startswith("PostgreSQL by its activity views (")
+    before = platform.status()["platform_run_id"]
+    with psycopg.connect(dsn) as victim, psycopg.connect(outside.server.dsn("accepted"), autocommit=True) as owner:
+        killer = threading.Thread(target=_kill_once_it_streams, args=(owner, victim.info.backend_pid, before))
+        killer.start()
+        killed = _accept(platform)
+        killer.join()
+        victim.close()
+    red = {gate["gate"]: gate["observed"] for gate in killed.values() if gate["verdict"] != "PASS"}
+    assert red == {"recurrence_scan": "the servers count 1 sessions that ended badly, 0 deadlocks"}
+    with psycopg.connect(outside.server.dsn(), autocommit=True) as owner:
+        owner.execute("revoke pg_read_all_stats from fp_operator granted by accepted")
+    hidden = _accept(platform)
+    assert {gate["gate"]: gate["measured"] for gate in hidden.values() if gate["verdict"] != "PASS"} == {
+        "liveness_idle_hold": False,
+        "connections_bounded": False,
+    }
+    assert all("hides" in hidden[name]["observed"] for name in ("liveness_idle_hold", "connections_bounded"))
+
+
+def _accept(platform: PlatformUnderTest) -> dict[str, dict[str, Any]]:
+    """The gates of a short acceptance, by name."""
+    gates = platform.say("accept", "--hold-seconds", "4", "--streaming-seconds", "6", codes=(0, 1, 4))["gates"]
+    return {gate["gate"]: gate for gate in gates}
+
+
+def _kill_once_it_streams(owner: psycopg.Connection, pid: int, before: str) -> None:
+    """A session that has nothing to do with the platform is ended once a run after `before` has a stream."""
+    streaming = "select count(*) from wsp.streams where platform_run_id > %s"
+    wait_until(lambda: owner.execute(streaming, (before,)).fetchone() != (0,), seconds=60, what="the stream of a gate")
+    owner.execute("select pg_terminate_backend(%s, 5000)", (pid,))
 
 
 def test_with_roles_given(outside: Outside, brought_down: list[PlatformUnderTest]) -> None:

@@ -74,6 +74,16 @@ def look(at: float, *, servers: dict[str, ServerSessions] | None = None, since: 
     return Look(at, picture(**changes), {"case_trigger": beat(since=since)}, servers or server(session(1)))
 
 
+def test_a_hold_whose_sessions_are_hidden_was_not_measured() -> None:
+    """Nobody can say that nobody sits in a transaction; what was seen of the processes counts all the same."""
+    hidden = {"PLATFORM_DSN": replace(server(session(1))["PLATFORM_DSN"], hidden=31)}
+    found = held(look(0.0, servers=hidden), look(0.5, servers=hidden))
+    assert (found.verdict, found.measured) == (FAIL, False)
+    assert found.observed.startswith("PLATFORM_DSN hides 31 sessions")
+    restarted = held(look(0.0, servers=hidden), look(0.5, servers=hidden, restarts=1))
+    assert (restarted.verdict, restarted.measured) == (FAIL, True)
+
+
 # --- the two streams
 
 

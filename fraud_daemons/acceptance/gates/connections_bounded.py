@@ -12,7 +12,7 @@ from itertools import pairwise
 from typing import Final
 
 from fraud_daemons.acceptance.gates.scene import Scene, Servers
-from fraud_daemons.acceptance.gates.sessions import Ages, Changes, between
+from fraud_daemons.acceptance.gates.sessions import Ages, Changes, between, unseen
 from fraud_daemons.acceptance.gates.verdicts import Finding, judged, unmeasured
 
 HOLD: Final = "liveness_idle_hold"
@@ -28,6 +28,8 @@ def measure(scene: Scene) -> Finding:
     missing = [phase for phase in ("begin", *PHASES) if phase not in scene.servers]
     if missing:
         return unmeasured(expected, f"nobody looked at the servers after {', '.join(missing)}")
+    if hidden := unseen(scene.servers.values()):
+        return unmeasured(expected, "; ".join(hidden))
     return judge(scene.servers, own=scene.own_sessions, ages=Ages.of(scene.profile))
 
 

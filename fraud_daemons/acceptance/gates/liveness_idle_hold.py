@@ -13,7 +13,7 @@ from itertools import pairwise
 from typing import Final
 
 from fraud_daemons.acceptance.gates.scene import Scene, Servers
-from fraud_daemons.acceptance.gates.sessions import Ages, between
+from fraud_daemons.acceptance.gates.sessions import Ages, between, unseen
 from fraud_daemons.acceptance.gates.verdicts import Finding, judged
 from fraud_daemons.observability.heartbeat import Heartbeat
 from fraud_daemons.status.picture import READY, PlatformPicture
@@ -65,10 +65,10 @@ def measure(scene: Scene) -> Finding:
 def judge(hold: Hold, *, ages: Ages) -> Finding:
     """Nobody restarted, nobody not ready for a moment, no new session, nobody idle in a transaction, and all of it seen."""
     wrong = [*_restarted(hold.looks), *_not_ready(hold.looks), *_idle_in_transaction(hold.looks)]
-    changes = between(
-        hold.before, hold.after, ages=ages, own=hold.own_sessions, seen=[look.servers for look in hold.looks]
-    )
-    wrong += changes.told
+    seen = [look.servers for look in hold.looks]
+    hidden = unseen([hold.before, *seen, hold.after])
+    changes = between(hold.before, hold.after, ages=ages, own=hold.own_sessions, seen=seen)
+    wrong += hidden or changes.told
     times = [look.at_seconds for look in hold.looks] + [hold.seconds]
     apart = max((later - earlier for earlier, later in pairwise(times)), default=0.0)
     if apart > LOOKS_APART_SECONDS_MAX:
@@ -84,7 +84,7 @@ def judge(hold: Hold, *, ages: Ages) -> Finding:
             "seconds": hold.seconds, "looks": len(hold.looks), "longest_between_looks_seconds": round(apart, 3),
             "sessions": sessions, "sessions_renewed_by_age": changes.renewed,
         },
-        measured=apart <= LOOKS_APART_SECONDS_MAX,
+        measured=apart <= LOOKS_APART_SECONDS_MAX and (not hidden or wrong != hidden),
     )  # fmt: skip
 
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from functools import cached_property, partial
 from typing import Final
@@ -104,7 +104,7 @@ class Scene:
                 seen = sessions.look(connection)
             mine = f"/{os.getpid()}"
             others = tuple(s for s in seen.sessions if not (s.name.startswith(OWN_SESSIONS) and s.name.endswith(mine)))
-            looks[name] = ServerSessions(seen.opened, seen.ended_badly, seen.deadlocks, seen.counted_from, others)
+            looks[name] = replace(seen, sessions=others)
         return looks
 
     def settled_servers(self) -> dict[str, ServerSessions]:

@@ -7,12 +7,13 @@ for good is opened once. One that reached its age is closed and opened again by 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Final
 
 from fraud_daemons.acceptance.gates.scene import Servers
 from fraud_daemons.config.profiles import Profile
+from fraud_daemons.postgres_runtime.provisioning import OPERATOR
 from fraud_daemons.state.sessions import ServerSessions, Session
 
 RENEWED_FROM: Final = 0.8
@@ -44,6 +45,20 @@ class Changes:
         return self.opened - self.stayed
 
 
+def unseen(looks: Iterable[Servers]) -> list[str]:
+    """Servers that hide sessions from us, in words: what happens in those, and how long they stay, nobody can tell."""
+    most: Counter[str] = Counter()
+    for look in looks:
+        for server, seen in look.items():
+            most[server] = max(most[server], seen.hidden)
+    return [
+        f"{server} hides {count} sessions from the operator's role; to look at them: grant pg_read_all_stats to"
+        f" {OPERATOR}, as a user who may"
+        for server, count in most.items()
+        if count
+    ]
+
+
 def between(before: Servers, after: Servers, *, ages: Ages, own: int, seen: Sequence[Servers] = ()) -> Changes:
     """`own` = sessions that the watching process opened meanwhile; `seen` = looks in between, for better words."""
     opened, stayed, renewed = -own, 0, 0
@@ -62,9 +77,9 @@ def between(before: Servers, after: Servers, *, ages: Ages, own: int, seen: Sequ
         passing = _passing(known | {session.identity for session in fresh}, [look[server] for look in seen])
         for name, count in sorted((Counter(session.name for session in (*fresh, *passing)) - aged).items()):
             told.append(f"{server}: {count} new session{'s' if count > 1 else ''} of {name or 'nobody named'}")
-    unseen = opened - stayed
-    if unseen > 0 and not any("new session" in line for line in told):
-        told.append(f"{unseen} sessions were opened and closed again between two looks")
+    came_and_went = opened - stayed
+    if came_and_went > 0 and not any("new session" in line for line in told):
+        told.append(f"{came_and_went} sessions were opened and closed again between two looks")
     return Changes(opened, stayed, renewed, told)
 
 
