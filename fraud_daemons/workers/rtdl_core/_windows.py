@@ -15,8 +15,8 @@ from fraud_daemons.domain.fraud_windows import Change, FraudWindow, Place
 from fraud_daemons.state.features import EntityKey, flow_key
 
 IDLE_RECORDS: Final = 50_000
-"""Windows go that were not used during so many records, at the latest during twice as many. At 5,000 cards and 10,000
-terminals one record in two hundred then loads a window again."""
+"""Windows go that were not used during so many records, at the latest during twice as many. With the Handbook's 5,000
+cards and 10,000 terminals one record in 270 then loads a window again."""
 
 
 class Windows:
