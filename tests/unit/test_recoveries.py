@@ -24,7 +24,7 @@ def beat(worker: str, pid: int, state: Any, *, since: float) -> Heartbeat:
 
 
 def exits(worker: str, pid: int, *, at: float, respawn_seconds: float | None = None) -> dict[str, Any]:
-    record = {"kind": "exit", "worker": worker, "pid": pid, "at": after(at)}
+    record = {"kind": "exit", "worker": worker, "pid": pid, "at": after(at), "signal": "SIGKILL"}
     return record | ({"respawn_seconds": respawn_seconds} if respawn_seconds else {})
 
 
@@ -67,3 +67,15 @@ def test_a_worker_killed_again_while_it_is_young_waits_its_backoff_and_is_not_co
     ]
     assert recoveries.respawn_milliseconds(audit) == [20.0]
     assert recoveries.ready_seconds(audit) == []
+
+
+def test_a_pid_that_came_around_again_is_another_death() -> None:
+    """An hour of kills uses every pid of the machine: what died under this one before the signal was another process."""
+    recoveries = Recoveries()
+    recoveries.killed("archive_writer", 10, KILLED_AT)
+    before = [exits("case_trigger", 10, at=-1800.0), restarts("case_trigger", 12, at=-1799.9)]
+    assert not recoveries.all_died(before)
+    audit = [*before, exits("archive_writer", 10, at=0.01), restarts("archive_writer", 11, at=0.02)]
+    assert recoveries.all_died(audit)
+    assert [death["worker"] for death in recoveries.deaths(audit)] == ["archive_writer"]
+    assert recoveries.respawn_milliseconds(audit) == [20.0]

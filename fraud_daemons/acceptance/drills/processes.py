@@ -22,19 +22,18 @@ def _worker_kill(stage: Stage) -> None:
     """SIGKILL for one worker after the other, chosen by the dice; each is looked at until it is ready again."""
     ends = stage.clock.monotonic() + stage.seconds
     recoveries = Recoveries()
-    while not recoveries.pids or stage.clock.monotonic() < ends:
+    while not recoveries.kills or stage.clock.monotonic() < ends:
         worker, pid = stage.dice.choice(sorted(stage.workers().items()))
         stage.victims.add(worker)
         recoveries.killed(worker, pid, stage.clock.now())
         stage.signal(pid, signal.SIGKILL)
         _look_on(stage, recoveries, stage.dice.uniform(*BETWEEN_KILLS_SECONDS))
-    killed = recoveries.pids
-    stage.wait_for(lambda: len(_deaths(stage, killed)) == len(killed), seconds=10, what="every death in the audit")
+    stage.wait_for(lambda: recoveries.all_died(_audit(stage)), seconds=10, what="every death in the audit")
     stage.wait_for(
         lambda: _all_seen_ready(stage, recoveries), seconds=READY_SECONDS_MAX, what="every killed worker ready"
     )
-    stage.fired["deaths_by_sigkill"] += len(_deaths(stage, killed))
     audit = _audit(stage)
+    stage.fired["deaths_by_sigkill"] += len(recoveries.deaths(audit))
     if delays := recoveries.respawn_milliseconds(audit):
         stage.figures["respawn_ms"] = _spread(delays)
     if delays := recoveries.ready_seconds(audit):
@@ -61,12 +60,6 @@ def _spread(ordered: list[float]) -> dict[str, float]:
 
 def _audit(stage: Stage) -> list[dict[str, Any]]:
     return [orjson.loads(line) for line in stage.profile.path(FILE_NAME).read_bytes().splitlines() if line]
-
-
-def _deaths(stage: Stage, killed: dict[int, str]) -> list[dict[str, Any]]:
-    return [
-        r for r in _audit(stage) if r.get("kind") == "exit" and r.get("pid") in killed and r.get("signal") == "SIGKILL"
-    ]
 
 
 def _worker_freeze(stage: Stage) -> None:
