@@ -14,6 +14,7 @@ import re
 import statistics
 import subprocess
 import sys
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
@@ -23,7 +24,7 @@ from typing import Any, Final, LiteralString
 from fraud_daemons.acceptance.footprint import Footprint, cpu_per_transaction, footprint, growth, pss_by_process
 from fraud_daemons.acceptance.progress import wait_until_caught_up
 from fraud_daemons.acceptance.streaming import new_run, request_stream, wait_for_stream
-from fraud_daemons.bootstrap import operator_database, owner_dsn
+from fraud_daemons.bootstrap import operator_database, owner_dsn, servers
 from fraud_daemons.clock import Clock, SystemClock
 from fraud_daemons.config.profiles import Profile
 from fraud_daemons.errors import CommandError, ExitCode
@@ -117,10 +118,10 @@ class Benchmark:
         warm = self._leg(self._world(self._plan.warm_up), self._plan.warm_up, rate=None)
         transactions = flat_out_transactions(self._plan, per_second=warm.transactions / warm.seconds)
         world = self._world(transactions)
-        before, then = self._server(), footprint(self._profile.run_dir)
+        before, then = self._servers(), footprint(self._profile.run_dir)
         self._tell(f"flat out: {transactions} transactions")
         flat = self._leg(world, transactions, rate=None)
-        now, after = flat.footprint, self._server()
+        now, after = flat.footprint, self._servers()
         decided = flat.transactions / flat.seconds
         memory = pss_by_process(then, now)
         self._tell(f"flat out: {decided:.0f} decided/s; memory: {growth(memory)}")
@@ -194,12 +195,16 @@ class Benchmark:
 
         self._clock.wait(1.1, threading.Event())
 
-    def _server(self) -> dict[str, int]:
-        with self._database.scope() as connection:
-            row = connection.execute(
-                "select sessions, xact_commit from pg_stat_database where datname = current_database()"
-            ).fetchone()
-        return {"sessions": row[0], "commits": row[1]} if row else {"sessions": 0, "commits": 0}
+    def _servers(self) -> Counter[str]:
+        """Sessions opened and transactions committed so far, on all servers together."""
+        totals = Counter[str]()
+        for server in servers(self._profile):
+            with operator_database(self._profile, "bench", server.name).scope() as connection:
+                row = connection.execute(
+                    "select sessions, xact_commit from pg_stat_database where datname = current_database()"
+                ).fetchone()
+            totals.update({"sessions": row[0], "commits": row[1]} if row else {})
+        return totals
 
     def _durability(self) -> dict[str, str]:
         with self._database.scope() as connection:

@@ -4,8 +4,16 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
+from contextlib import suppress
 
-from fraud_daemons.bootstrap.databases import DATABASE_NAME, dsn_problems, owner, owner_database, servers
+from fraud_daemons.bootstrap.databases import (
+    DATABASE_NAME,
+    dsn_problems,
+    operator_database,
+    owner,
+    owner_database,
+    servers,
+)
 from fraud_daemons.bus.postgres_log import PostgresBus
 from fraud_daemons.clock import Clock
 from fraud_daemons.config.dsns import EVENT_BUS_DSN, IG_ADMISSION_DSN
@@ -13,7 +21,7 @@ from fraud_daemons.config.packs import load_packs
 from fraud_daemons.config.profiles import Profile
 from fraud_daemons.config.secrets_file import read_secrets
 from fraud_daemons.config.topics import TOPICS
-from fraud_daemons.errors import ConfigurationError
+from fraud_daemons.errors import ConfigurationError, PlatformError
 from fraud_daemons.observability.current_run import note_current_run
 from fraud_daemons.postgres_runtime.connector import Connection, close_thread_connections
 from fraud_daemons.postgres_runtime.provisioning import (
@@ -30,7 +38,7 @@ from fraud_daemons.postgres_runtime.provisioning import (
     provision as provision_server,
 )
 from fraud_daemons.runtime.database import Database
-from fraud_daemons.state import runs
+from fraud_daemons.state import environment, runs
 from fraud_daemons.state.runs import Run
 
 SCHEMAS = ("bus", "control", *READER_SCHEMAS, *SERVICE_SCHEMAS, *STATE_SCHEMAS)
@@ -112,7 +120,17 @@ def _seed(profile: Profile, database: Database) -> None:
 
 def begin_run(profile: Profile, database: Database, *, live: bool, note: str, clock: Clock, by: str) -> Run:
     """Begin a run: its row, and the hint for the status screen. Raises CommandError for two in one second."""
+    elsewhere = _sessions_elsewhere(profile)
     with database.scope() as connection:
-        run = runs.begin(connection, at=clock.now(), live=live, note=note, by=by)
+        run = runs.begin(connection, at=clock.now(), live=live, note=note, by=by, sessions_elsewhere=elsewhere)
     note_current_run(profile.run_dir, run.platform_run_id)
     return run
+
+
+def _sessions_elsewhere(profile: Profile) -> dict[str, int]:
+    """What each server beside PLATFORM_DSN's has opened; one that is away is left out, and a run begins without it."""
+    found = {}
+    for server in servers(profile)[1:]:
+        with suppress(PlatformError), operator_database(profile, "run", server.name).scope() as connection:
+            found[server.name] = environment.sessions_opened(connection)
+    return found

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -30,9 +30,19 @@ def run_id_at(moment: datetime) -> str:
     return moment.strftime("platform_%Y%m%dT%H%M%SZ")
 
 
-def begin(connection: Connection, *, at: datetime, live: bool, note: str, by: str = "") -> Run:
-    """Begin a run, which ends the one before. Raises CommandError when one began in the same second: ids are never made
-    up to dodge that."""
+def begin(
+    connection: Connection,
+    *,
+    at: datetime,
+    live: bool,
+    note: str,
+    by: str = "",
+    sessions_elsewhere: Mapping[str, int] | None = None,
+) -> Run:
+    """Begin a run, which ends the one before. `sessions_elsewhere` = what the other servers had opened by then, by name.
+
+    Raises CommandError when one began in the same second: ids are never made up to dodge that.
+    """
     run, before = Run(run_id_at(at), at, live, note), current(connection)
     done = connection.execute(
         "insert into control.runs (platform_run_id, started_at, live, note) values (%s, %s, %s, %s)"
@@ -46,9 +56,11 @@ def begin(connection: Connection, *, at: datetime, live: bool, note: str, by: st
         governance.record(
             connection, Kind.RUN_ENDED, subject=ended, by=by, at=at, detail=follower, platform_run_id=ended
         )
+    detail = {"live": live, "note": note, "sessions": environment.sessions_opened(connection)}
+    if sessions_elsewhere:
+        detail["sessions_elsewhere"] = dict(sessions_elsewhere)
     governance.record(
-        connection, Kind.RUN_STARTED, subject=run.platform_run_id, by=by, at=at,
-        detail={"live": live, "note": note, "sessions": environment.sessions_opened(connection)},
+        connection, Kind.RUN_STARTED, subject=run.platform_run_id, by=by, at=at, detail=detail,
         platform_run_id=run.platform_run_id,
     )  # fmt: skip
     return run

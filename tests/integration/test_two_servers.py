@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tempfile
+import time
 import uuid
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -23,7 +24,7 @@ from fraud_daemons.errors import ConfigurationError, TransientFault
 from fraud_daemons.postgres_runtime.connector import Connection, close_thread_connections
 from fraud_daemons.postgres_runtime.provisioning import SERVICE_SCHEMAS
 from fraud_daemons.runtime.activity import Activity
-from fraud_daemons.state import progress
+from fraud_daemons.state import progress, runs
 from fraud_daemons.supervision.substrate.postgres import PostgresServer, start_server
 from fraud_daemons.workers.case_labels import case_management, label_store
 from fraud_daemons.workers.decision_lane import decision_fabric
@@ -274,6 +275,47 @@ def test_a_record_on_its_way_between_the_servers_is_found(two: TwoServers) -> No
         assert look(move)[0], f"missed, moved before statements {first} and {second}"
         two.drain([cases, *last])
         assert look(lambda _: None)[0] == []
+
+
+def test_the_report_counts_the_sessions_of_each_server(two: TwoServers) -> None:
+    """Sessions that came and went on the second server are in the sum and under its name; where nobody noted how many it had
+    opened before, its own figure and the sum are not known."""
+    profile = two.profile()
+    operator = bootstrap.operator_database(profile, "run")
+    two.clock.advance(77_777)  # a second of its own: governance objects of all tests are in one store
+    two.run = bootstrap.begin_run(profile, operator, live=False, note="", clock=two.clock, by="ada").platform_run_id
+    before = _sessions(two.there)
+    for _ in range(5):
+        psycopg.connect(two.there).close()
+    _until(lambda: _sessions(two.there) >= before + 5)
+    report = ask_for_report(two, reporter(two))
+    assert report is not None
+    by_server = report["sessions_opened_by_server"]
+    assert list(by_server) == ["PLATFORM_DSN", "WSP_CHECKPOINT_DSN"]
+    assert by_server["WSP_CHECKPOINT_DSN"] >= 5
+    assert report["sessions_opened"] == sum(by_server.values())
+    two.clock.advance(1)
+    with operator.scope() as connection:
+        two.run = runs.begin(connection, at=two.clock.now(), live=False, note="").platform_run_id
+    later = ask_for_report(two, reporter(two))
+    assert later is not None
+    assert isinstance(later["sessions_opened_by_server"]["PLATFORM_DSN"], int)
+    assert (later["sessions_opened_by_server"]["WSP_CHECKPOINT_DSN"], later["sessions_opened"]) == (None, None)
+
+
+def _sessions(dsn: str) -> int:
+    with psycopg.connect(dsn) as connection:
+        row = connection.execute("select sessions from pg_stat_database where datname = current_database()").fetchone()
+    assert row is not None
+    return int(row[0])
+
+
+def _until(condition: Callable[[], bool]) -> None:
+    """A server adds a session to its counter when the session has ended, at the latest."""
+    deadline = time.monotonic() + 20
+    while not condition():
+        assert time.monotonic() < deadline, "the counter did not move"
+        time.sleep(0.1)
 
 
 def test_a_split_group_and_a_bus_without_its_admissions_are_refused_by_name(two: TwoServers) -> None:

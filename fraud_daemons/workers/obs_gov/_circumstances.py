@@ -1,11 +1,12 @@
 """What happened around a run, told by those who saw it: restarts by the supervisor's audit, contained faults by the
-workers' own logs, sessions by the server. They inform; only equations decide. Files are read from their ends, so far and no
+workers' own logs, sessions by each server. They inform; only equations decide. Files are read from their ends, so far and no
 further, and what was not read is said.
 """
 
 from __future__ import annotations
 
 from collections import Counter, defaultdict
+from collections.abc import Iterable, Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import Any, Final
@@ -13,18 +14,22 @@ from typing import Any, Final
 import orjson
 
 from fraud_daemons.clock import iso
+from fraud_daemons.config.dsns import PLATFORM_DSN, Server
 from fraud_daemons.config.profiles import Profile
 from fraud_daemons.observability import events
 from fraud_daemons.observability.heartbeat import read_heartbeat
-from fraud_daemons.postgres_runtime.connector import Connection
+from fraud_daemons.postgres_runtime.connector import ConnectionOf
 from fraud_daemons.state import environment
 
 LOG_BYTES_MAX: Final = 2 * 1024 * 1024
 AUDIT: Final = "events.ndjson"
 
 
-def circumstances(connection: Connection, profile: Profile, run: str, *, now: datetime) -> dict[str, Any]:
-    """`connection` = to PLATFORM_DSN. A run lasts until the next one begins."""
+def circumstances(
+    at: ConnectionOf, servers: Sequence[Server], profile: Profile, run: str, *, now: datetime
+) -> dict[str, Any]:
+    """`at` = connections by DSN name, `servers` = all that the names lead to. A run lasts until the next one begins."""
+    connection = at(PLATFORM_DSN)
     row = connection.execute(
         "select started_at, (select min(started_at) from control.runs n where n.started_at > r.started_at)"
         " from control.runs r where platform_run_id = %s",
@@ -34,6 +39,7 @@ def circumstances(connection: Connection, profile: Profile, run: str, *, now: da
     window = iso(begun), iso(ended or now)
     restarts, audit_whole = _restarts(profile.path(AUDIT), window)
     faults, cut = _contained_faults(profile.path("logs"), window)
+    sessions = _sessions_opened(at, servers, run)
     return {
         "begun_at": window[0],
         "ended_at": iso(ended) if ended else None,
@@ -42,7 +48,8 @@ def circumstances(connection: Connection, profile: Profile, run: str, *, now: da
         "faults_contained": faults,
         "faults_not_read_from_the_beginning": cut,
         "faults_by_heartbeat": _by_heartbeat(profile.path("beats")),
-        "sessions_opened": _sessions_opened(connection, run),
+        "sessions_opened": _summed(sessions.values()),
+        "sessions_opened_by_server": sessions,
     }
 
 
@@ -83,17 +90,31 @@ def _by_heartbeat(beats: Path) -> dict[str, dict[str, int]]:
     return {worker: dict(beat.faults) for worker, beat in told.items() if beat is not None and beat.faults}
 
 
-def _sessions_opened(connection: Connection, run: str) -> int | None:
-    """On the server of PLATFORM_DSN since the run began; None where nobody noted it, or its counters began anew."""
-    row = connection.execute(
-        "select (detail ->> 'sessions')::bigint from control.governance"
-        " where platform_run_id = %s and kind = 'RUN_STARTED'",
-        (run,),
-    ).fetchone()
-    if row is None or row[0] is None:
-        return None
-    opened = environment.sessions_opened(connection) - int(row[0])
-    return opened if opened >= 0 else None
+def _sessions_opened(at: ConnectionOf, servers: Sequence[Server], run: str) -> dict[str, int | None]:
+    """Since the run began, by the name of each server; None where nobody noted it, or its counters began anew."""
+    row = (
+        at(PLATFORM_DSN)
+        .execute(
+            "select (detail ->> 'sessions')::bigint, detail -> 'sessions_elsewhere' from control.governance"
+            " where platform_run_id = %s and kind = 'RUN_STARTED'",
+            (run,),
+        )
+        .fetchone()
+    )
+    here, elsewhere = row or (None, None)
+    begun = {**(elsewhere or {}), PLATFORM_DSN: here}
+    names = dict.fromkeys((PLATFORM_DSN, *(server.name for server in servers)))
+    return {name: _grown(begun.get(name), environment.sessions_opened(at(name))) for name in names}
+
+
+def _grown(before: int | None, now: int) -> int | None:
+    return None if before is None or now < before else now - before
+
+
+def _summed(figures: Iterable[int | None]) -> int | None:
+    """None when one of them is not known: a sum without it would read as all there were."""
+    known = list(figures)
+    return None if None in known else sum(figure for figure in known if figure is not None)
 
 
 def _tail(path: Path, *, since: str) -> tuple[list[dict[str, Any]], bool]:

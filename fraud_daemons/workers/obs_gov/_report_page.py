@@ -111,8 +111,11 @@ def _circumstances(document: Mapping[str, Any]) -> str:
         "from": document["begun_at"],
         "until": document["ended_at"] or "it goes on",
         "seconds from first to last record": document["elapsed_seconds"],
-        "database sessions opened on the server": "not known" if opened is None else opened,
+        "database sessions opened on the servers": "not known" if opened is None else opened,
     }
+    by_server = document["sessions_opened_by_server"]
+    if len(by_server) > 1:
+        figures |= {f"of them where {name} leads": "not known" if n is None else n for name, n in by_server.items()}
     return (
         _pairs(figures)
         + "<h3>Processes that ended</h3>" + _pairs(restarts, empty="none")

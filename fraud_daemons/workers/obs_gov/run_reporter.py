@@ -153,8 +153,8 @@ class Reporting(PlainActivity):
         figures = Figures(self._context.long_database_of, run)
         outputs = figures.outputs()
         behind = self._behind or self._under_way(run)
-        with self._context.database.scope() as connection:
-            around = circumstances(connection, self._context.profile, run, now=self._context.clock.now())
+        with connections(self._context.database_of) as at:
+            around = circumstances(at, self._context.servers, self._context.profile, run, now=self._context.clock.now())
         good = all(e["missing"] == 0 and e["surplus"] == 0 for e in self._equations)
         return {
             "platform_run_id": run,
