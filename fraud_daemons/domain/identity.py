@@ -28,9 +28,14 @@ def canonical_json(value: Any) -> bytes:
     return orjson.dumps(value, option=orjson.OPT_SORT_KEYS)
 
 
+def payload_digest(event: dict[str, Any]) -> bytes:
+    """SHA-256 of the whole event in canonical form: same id and same hash is a repeat, another hash an anomaly."""
+    return hashlib.sha256(canonical_json(event)).digest()
+
+
 def payload_hash(event: dict[str, Any]) -> str:
-    """SHA-256 hex of the whole event in canonical form: same id and same hash is a repeat, another hash an anomaly."""
-    return hashlib.sha256(canonical_json(event)).hexdigest()
+    """`payload_digest` in hex."""
+    return payload_digest(event).hex()
 
 
 def frame_key(merchant_id: str | None, terminal_id: str | None, arrival_seq: int) -> str:

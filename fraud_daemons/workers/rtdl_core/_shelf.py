@@ -15,7 +15,7 @@ import orjson
 from fraud_daemons.bus.port import Record
 from fraud_daemons.domain.binding import PendingFlow, Standing, classify
 from fraud_daemons.domain.envelope import AFTER_EVERYTHING, PROGRESS_MARK, OrderKey
-from fraud_daemons.domain.identity import frame_key, payload_hash
+from fraud_daemons.domain.identity import frame_key, payload_digest
 from fraud_daemons.state.context import Anchor, FlowKey, FrameKey, Part, StoredFlow, StoredFrame, Waiting, World
 
 _ARRIVAL: Final = "arrival_events"
@@ -95,7 +95,7 @@ def read_event(record: Record, event: Any) -> Arrival | Mark:
     if record.topic != "traffic":
         frame = frame_key(payload["merchant_id"], payload["terminal_id"], payload["arrival_seq"])
     key = payload["flow_id"] if record.topic in ("traffic", _ANCHOR) else frame
-    digest = bytes.fromhex(payload_hash(event))
+    digest = payload_digest(event)
     part = Part(event["event_id"], digest, record.partition, record.position, record.appended_at, record.body)
     return Arrival(record.topic, world, pins["world"] is None, key, order, frame, event, part)
 

@@ -28,7 +28,7 @@ from fraud_daemons.domain.features import (
     terminal_key,
     vector,
 )
-from fraud_daemons.domain.identity import payload_hash
+from fraud_daemons.domain.identity import payload_digest
 from fraud_daemons.runtime.activity import Activity
 from fraud_daemons.runtime.unit_of_work import UnitOfWork
 from fraud_daemons.runtime.worker import Worker, WorkerContext
@@ -280,7 +280,7 @@ def _bound(record: Record, body: dict[str, Any], time: int) -> _Bound:
         record=record,
         body=body,
         flow=(run, flow_id),
-        payload_hash=bytes.fromhex(payload_hash(body)),
+        payload_hash=payload_digest(body),
         time=time,
         card=(run, card) if card else None,
         terminal=(run, terminal) if terminal else None,
