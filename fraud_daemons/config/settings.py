@@ -93,7 +93,7 @@ SETTINGS: tuple[Setting, ...] = (
     Setting("bus", "poll_busy_seconds", float, 0.02, between(0.001, 1)),
     Setting("bus", "poll_idle_seconds", float, 0.5, between(0.01, 10)),
     # workers for which no decision waits let records gather for so long
-    Setting("bus", "gather_seconds", float, 0.3, between(0, 5)),
+    Setting("bus", "gather_seconds", float, 0.5, between(0, 5)),
     # --- loop
     Setting("loop", "batch_records_max", int, 1000, between(1, 5000)),
     Setting("loop", "retry_delay_seconds_max", float, 1.5, between(0.1, 2)),

@@ -37,10 +37,11 @@ WARM_POLLS = 2
 that is never idle for 50 ms sends no notification, and a reader that backed off meanwhile would add its rest to the latency
 of every record. A topic that was idle for longer wakes its readers, so looking often for longer finds nothing."""
 
-REST_PER_STEP = 1.0
-REST_AFTER_STEP_MAX_SECONDS = 0.1
-"""After a batch that was not full a reader rests as long as the batch took. On a busy machine steps take longer,
-so batches grow and the fixed price of a step is paid by more records; on a quiet one a step takes a few milliseconds."""
+REST_PER_STEP = 1.5
+REST_AFTER_STEP_MAX_SECONDS = 0.15
+"""After a batch that was not full a reader rests so many times as long as the batch took, and no notification wakes it when that
+is longer than a busy reader's own pause. On a busy machine steps take longer, so batches grow and the fixed price of a step
+is paid by more records; on a quiet one a step takes a few milliseconds, and every notification wakes the reader."""
 
 HELD_SECONDS = 0.5
 """What a handler held back is read again when a record came on another of its partitions, and at the latest after this."""
@@ -342,8 +343,9 @@ class Consumer:
     def _rest_after_batch(self) -> float:
         now = self._clock.monotonic()
         took = now - self._step_began
-        rest = max(self._idle_rest, self._pace.gather_seconds, min(REST_AFTER_STEP_MAX_SECONDS, REST_PER_STEP * took))
-        if self._pace.gather_seconds:
+        breath = min(REST_AFTER_STEP_MAX_SECONDS, REST_PER_STEP * took)
+        rest = max(self._idle_rest, self._pace.gather_seconds, breath)
+        if self._pace.gather_seconds or breath > self._pace.poll_busy_seconds:
             self._gathers_until = now + rest
         return rest
 

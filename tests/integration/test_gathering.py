@@ -24,6 +24,18 @@ class Counts(StatelessHandler):
         self.batches.append(len(records))
 
 
+class Takes(Counts):
+    """A handler that takes its time."""
+
+    def __init__(self, line: Line, seconds: float) -> None:
+        super().__init__()
+        self._line, self._seconds = line, seconds
+
+    def handle(self, records: Sequence[Record], unit: UnitOfWork) -> None:
+        self._line.clock.advance(self._seconds)
+        super().handle(records, unit)
+
+
 def reader_of(line: Line, worker: Worker, handler: Counts) -> Consumer:
     return line.context_for(worker, settings={"bus.gather_seconds": 0.3}).consumer(handler, topics=("decisions",))
 
@@ -62,3 +74,15 @@ def test_a_full_batch_is_followed_by_the_next_at_once(line: Line) -> None:
     assert handler.batches == [5, 5, 2]
     assert rests[:2] == [0.0, 0.0]
     assert rests[2] >= 0.3
+
+
+@pytest.mark.parametrize(("took", "rests"), [(0.004, False), (0.04, True), (3.0, True)])
+def test_a_reader_whose_batch_took_long_lets_records_gather(line: Line, took: float, *, rests: bool) -> None:
+    """Steps are long where the machine is busy. There nothing wakes a reader for half as long again, and never for long."""
+    reader = reader_of(line, decision_fabric.WORKER, Takes(line, took))
+    reader.step()  # the claim
+    reader.step()
+    decisions(line, 3)
+    rest = reader.step().rest_seconds
+    assert (reader.wake_files() == []) is rests
+    assert rest == pytest.approx(min(1.5 * took, 0.15) if rests else 0.02)
