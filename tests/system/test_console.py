@@ -6,6 +6,7 @@ Where the project's packs do not name the console, the platform is one of its ow
 from __future__ import annotations
 
 import functools
+import json
 import re
 import shutil
 import subprocess
@@ -119,6 +120,31 @@ def sees_the_verdict(page: Chrome, report: dict[str, Any], *, seconds: float = L
     shows(page, verdict, seconds=seconds, what=f"{report['verdict']} of {report['platform_run_id']}")
 
 
+def sees_every_counter_of_the_connectors(page: Chrome, platform: PlatformUnderTest) -> None:
+    """Each worker's row has what its heartbeat counts, in the columns of those names; `reused` alone moves all the time."""
+    beats = {path.stem: json.loads(path.read_text()) for path in (platform.run_dir / "beats").glob("*.json")}
+    wanted = {worker: beat["connector"] for worker, beat in beats.items() if beat["connector"]}
+    assert len(wanted) >= 15
+    columns = [set(counted) for counted in wanted.values()]
+
+    def same() -> bool:
+        shown = page.execute_script(
+            "const names = [...document.querySelectorAll('#connectors th[data-counter]')].map((head) => head.dataset.counter);"
+            "return [...document.querySelectorAll('#connectors tbody tr')].map((line) => [line.dataset.key,"
+            " Object.fromEntries(names.map((name, i) => [name, line.children[i + 1].textContent]))])"
+        )
+        table = dict(shown)
+        assert all(set(table[worker]) == names for worker, names in zip(wanted, columns, strict=True))
+        return all(
+            int(table[worker][name].replace(",", "")) == count
+            for worker, counted in wanted.items()
+            for name, count in counted.items()
+            if name != "reused"
+        )
+
+    shows(page, same, seconds=10, what="every worker's counters")
+
+
 def shows(page: Chrome, condition: Callable[[], bool], *, seconds: float, what: str) -> None:
     """Wait for the page, never reloading it."""
     address = page.current_url
@@ -160,6 +186,7 @@ def test_a_browser_sees_what_the_platform_does(watched: PlatformUnderTest, brows
     report = sees_the_stream_move(browser, watched)
     assert report["verdict"] == "PASS"
     sees_the_verdict(browser, report)
+    sees_every_counter_of_the_connectors(browser, watched)
     refused = [entry["message"] for entry in browser.get_log("browser") if "Security Policy" in entry["message"]]
     assert not refused
 

@@ -77,6 +77,14 @@ def test_each_counter_of_the_connector_is_exposed() -> None:
     assert {f"{PREFIX}connector_{name}" for name in counters()} <= {n.removesuffix("_total") for n in _exposed()}
 
 
+def test_each_counter_of_the_connector_is_on_the_page() -> None:
+    """The console's table has a column for each, and says of it what the metric's help says."""
+    page = (ROOT / "fraud_daemons" / "console" / "static" / "index.html").read_text()
+    columns = dict(re.findall(r'data-counter="(\w+)"[^>]* title="([^"]+)"', page))
+    help_of = {family.name: family.documentation for family in families(PICTURE)}
+    assert columns == {name: help_of[f"{PREFIX}connector_{name}"] for name in counters()}
+
+
 def test_each_rule_leads_to_a_heading_of_the_runbook() -> None:
     """Whoever is woken finds the paragraph: every rule has a runbook_url, and its anchor exists."""
     text = RULES.read_text()

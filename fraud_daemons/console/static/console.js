@@ -188,14 +188,21 @@ function said(event) {
     case "fault": return `${event.cause}${event.count > 1 ? `, ${event.count} times` : ""}`;
     case "status": return `${event.cause}${event.reason ? `: ${event.reason}` : ""}`;
     case "exit": return [event.signal ? `killed by ${event.signal}` : event.exit_code !== undefined ? `exit ${event.exit_code}` : event.cause, event.uptime_seconds !== undefined ? `after ${age(event.uptime_seconds)}` : ""].join(" ");
-    default: return [event.operator ? `by ${event.operator} (${event.action})` : `after ${event.cause}`, event.pid ? `pid ${event.pid}` : ""].join(", ");
+    default: return [event.operator ? `by ${event.operator} (${event.action})` : `after ${event.cause}`, event.pid ? `pid ${event.pid}` : ""].filter(Boolean).join(", ");
   }
 }
 
 function drawTables(picture, now) {
   const beats = Object.entries(picture.beats);
-  keep($("connectors").tBodies[0], beats, ([worker]) => worker, row(["", "n", "n", "n", "n", "n"]),
-    (line, [worker, beat]) => fill(line, [worker, ...["opened", "reused", "waited", "retried", "evicted"].map((name) => count(beat.connector[name]))]));
+  const counters = [...document.querySelectorAll("#connectors th[data-counter]")];
+  keep($("connectors").tBodies[0], beats, ([worker]) => worker, 
+    () => make("tr", {}, make("td"), ...counters.map((head) => make("td", {class: head.className, "data-name": head.textContent}))),
+    (line, [worker, beat]) => {
+      fill(line, [breakable(worker), ...counters.map((head) => count(beat.connector[head.dataset.counter]))]);
+      counters.forEach((head, i) => setTone(line.children[i + 1], "trouble" in head.dataset && beat.connector[head.dataset.counter] ? "warn" : ""));
+    });
+  keep($("counted"), counters, (head) => head.dataset.counter,
+    (head) => make("div", {}, make("dt", {text: head.textContent}), make("dd", {text: head.title})), () => {});
   if (!picture.ledgers) return;
   keep($("reports").tBodies[0], picture.ledgers.reports, (r) => r.request_id,
     () => make("tr", {}, make("td"), make("td", {}, make("span", {class: "badge"})), make("td", {class: "wrap"}), make("td", {class: "n"})),
