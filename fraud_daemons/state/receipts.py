@@ -18,8 +18,9 @@ def admissions_of(connection: Connection, platform_run_id: str, event_id: str) -
     with connection.cursor(row_factory=dict_row) as cursor:
         cursor.execute(
             'select event_type, event_id, payload_hash, producer, topic, "partition", "position", admitted_at'
-            " from ig.admissions where platform_run_id = %s and event_type = any(%s) and event_id = %s",
-            (platform_run_id, list(EVENT_TYPES), event_id),
+            " from ig.admissions where event_id::uuid = case when %(id)s::text ~ '^[0-9a-f]{32}$' then %(id)s::text::uuid end"
+            " and platform_run_id = %(run)s and event_type = any(%(types)s)",
+            {"run": platform_run_id, "types": list(EVENT_TYPES), "id": event_id},
         )
         return cursor.fetchall()
 

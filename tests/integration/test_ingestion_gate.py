@@ -261,6 +261,19 @@ def test_unknown_paths_and_wrong_methods_are_answered_in_json(gate: Gate) -> Non
     assert gate.request("GET", "/readyz", key=None).status == 200
 
 
+def test_an_event_is_one_per_run_and_type(line: Line, gate: Gate) -> None:
+    """The key is narrow, a uuid and a hash; it still tells runs and types apart, and nothing but its own repeat is one."""
+    runs = [line.begin_run(f"platform_20260101T20202{digit}Z") for digit in range(3)]
+    events = [traffic(7, run=run) for run in runs]
+    assert len({event["event_id"] for event in events}) == 1
+    others = [{**mark("traffic", 7, run=run), "event_id": events[0]["event_id"]} for run in runs]
+    assert gate.post([*events, *others]).statuses == ["ADMITTED"] * 6
+    assert gate.post([*events, *others]).statuses == ["DUPLICATE"] * 6
+    seal(line, gate)
+    [(partitions,)] = line.sql("select count(*) from bus.heads where topic = 'traffic'")
+    assert {len(objects(line, "ig/receipts", run=run)) for run in runs} == {1 + partitions}, "a mark has one in each"
+
+
 def test_a_sender_of_new_events_is_not_looked_up_until_he_repeats(
     line: Line, gate: Gate, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -3,7 +3,8 @@
 select l."position", l.platform_run_id, l.event_id, coalesce(a.event_type, m.event_type),
        coalesce(a.payload_hash, m.payload_hash), coalesce(a.producer, m.producer), coalesce(a.admitted_at, m.admitted_at)
 from (
-  select "position", platform_run_id, event_id
+  select "position", platform_run_id, event_id,
+         case when event_id ~ '^[0-9a-f]{32}$' then event_id::uuid end as id -- the topic is open to whoever may write to it
   from bus.log
   where topic = %(topic)s and "partition" = %(partition)s and "position" >= %(position)s
   order by topic, "partition", "position"
@@ -12,14 +13,16 @@ from (
 left join lateral (
   select event_type, payload_hash, producer, admitted_at
   from ig.admissions
-  where platform_run_id = l.platform_run_id and event_type = %(topic)s and event_id = l.event_id
+  where event_id::uuid = l.id and hashtextextended(event_type || platform_run_id, 0) = hashtextextended(%(topic)s || l.platform_run_id, 0)
+    and event_type = %(topic)s and platform_run_id = l.platform_run_id
   limit 1
 ) a on true
 left join lateral (
   select event_type, payload_hash, producer, admitted_at
   from ig.admissions
   where a.event_type is null
-    and platform_run_id = l.platform_run_id and event_type = 'progress_mark' and event_id = l.event_id
+    and event_id::uuid = l.id and hashtextextended(event_type || platform_run_id, 0) = hashtextextended('progress_mark' || l.platform_run_id, 0)
+    and event_type = 'progress_mark' and platform_run_id = l.platform_run_id
   limit 1
 ) m on true
 order by l."position"

@@ -9,5 +9,6 @@ left join lateral (
     and first_position <= a."position" and last_position >= a."position"
   limit 1
 ) s on true
-where a.platform_run_id = %(run)s and a.event_type = any(%(types)s) and a.event_id = any(%(ids)s)
+where a.event_id::uuid = any(array(select id::uuid from unnest(%(ids)s::text[]) as id where id ~ '^[0-9a-f]{32}$'))
+  and a.platform_run_id = %(run)s and a.event_type = any(%(types)s)
 order by a.admitted_at, a.topic, a."partition", a."position"
