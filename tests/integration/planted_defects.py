@@ -18,6 +18,8 @@ from fraud_daemons.evidence.archive_lines import packed, unpacked
 from fraud_daemons.postgres_runtime.connector import Connection
 
 PLANTED: Final = "planted_by_test"
+PLANTED_EVENT: Final = "0123456789abcdef" * 2
+"""Where an id has to be 32 hex digits."""
 
 
 @dataclass(frozen=True)
@@ -240,7 +242,10 @@ _DECIDED_FOR = "convert_from(r.body, 'UTF8')::jsonb ->> 'event_id'"
 PLANTS: Final[dict[str, Plant]] = {
     "world_slice_equals_sent": in_journal(),
     "sent_equals_admitted_plus_quarantined": in_table(
-        "ig.admissions", "case when r.event_type <> 'progress_mark' then r.event_id end", _planted("event_id")
+        "ig.admissions",
+        "case when r.event_type <> 'progress_mark' then r.event_id end",
+        f"jsonb_build_object('event_id', '{PLANTED_EVENT}')",
+        surplus=PLANTED_EVENT,
     ),
     "admitted_equals_published": in_topic("traffic", "record_key not like 'mark-%%'"),
     "admitted_equals_receipts": in_objects("ig/receipts", "event_id"),

@@ -56,7 +56,8 @@ def planted(platform: PlatformUnderTest, table: str, column: str, run: str) -> I
             ).format(name, key),
             (run,),
         )
-        connection.execute(sql.SQL("update doubled set {} = 'planted_' || {}").format(key, key))
+        foreign = "reverse({})" if column == "event_id" else "'planted_' || {}"  # an event's id has to be hex digits
+        connection.execute(sql.SQL("update doubled set {} = " + foreign).format(key, key))
         for unique in ("decision_id", "flow_id", "event_id"):  # other unique columns of the copied row
             if unique != column:
                 _make_unique(connection, unique)
