@@ -1,0 +1,1 @@
+"""The connector while the world around it fails, a file for each way to fail."""
