@@ -1,4 +1,5 @@
-"""What several files of integration tests share: a run that went well, and the object store as its owner sees it."""
+"""What several files of integration tests share: a run that went well, the object store as its owner sees it, and a database
+whose workers have roles of their own."""
 
 from __future__ import annotations
 
@@ -9,12 +10,14 @@ from pathlib import Path
 
 import pytest
 
+from fraud_daemons.postgres_runtime.connector import close_thread_connections
 from fraud_daemons.supervision.substrate.objectstore import ObjectStore, client_for
 from fraud_daemons.supervision.substrate.postgres import PostgresServer
 from tests.conftest import opened_line
 from tests.integration.planted_defects import Objects
 from tests.integration.whole_line import ask_for_report, reporter, whole_run
 from tests.line import Line
+from tests.own_roles import make_roles
 
 
 @pytest.fixture(scope="module")
@@ -33,6 +36,14 @@ def finished(
             yield line
     finally:
         shutil.rmtree(folder, ignore_errors=True)
+
+
+@pytest.fixture
+def roles(line: Line) -> Iterator[Line]:
+    """The line's database with roles and grants."""
+    make_roles(line)
+    yield line
+    close_thread_connections()
 
 
 @pytest.fixture(scope="module")

@@ -2,59 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import replace
 from pathlib import Path
 
 import orjson
-import pytest
-from psycopg.conninfo import make_conninfo
 
-from fraud_daemons.bus.postgres_log import PostgresBus
-from fraud_daemons.postgres_runtime.connector import ConnectOptions, DsnSource, close_thread_connections
-from fraud_daemons.postgres_runtime.provisioning import (
-    OPERATOR,
-    READER_SCHEMAS,
-    SERVICE_SCHEMAS,
-    STATE_SCHEMAS,
-    all_roles,
-    provision,
-    role_of,
-)
-from fraud_daemons.runtime.activity import Activity
-from fraud_daemons.runtime.database import Database
-from fraud_daemons.runtime.worker import Worker
+from fraud_daemons.postgres_runtime.provisioning import OPERATOR
 from fraud_daemons.state import runs, stream_requests
 from fraud_daemons.workers.control_ingress import ingestion_gate, world_stream_producer
 from fraud_daemons.worlds.generator import make_world
 from tests.gate import CLIENT_KEY, Gate, prepare
 from tests.integration.test_world_stream_producer import OTHER_WORKERS, work_until_ended, write_beat
 from tests.line import Line
-
-PASSWORD = "only-for-this-test"
-
-
-@pytest.fixture
-def roles(line: Line) -> Iterator[Line]:
-    schemas = ("bus", "control", *READER_SCHEMAS, *SERVICE_SCHEMAS, *STATE_SCHEMAS)
-    provision(line.dsn, schemas=schemas, passwords=dict.fromkeys(all_roles(), PASSWORD), application_name="test")
-    yield line
-    close_thread_connections()
-
-
-def database_as(line: Line, role: str) -> Database:
-    dsn = make_conninfo(line.dsn, user=role, password=PASSWORD)
-    return Database(DsnSource(f"{role} {dsn}", lambda: dsn), ConnectOptions(application_name=role))
-
-
-def built_as_its_role(line: Line, worker: Worker) -> list[Activity]:
-    database = database_as(line, role_of(worker.schema))
-    context = replace(
-        line.context_for(worker, settings={"evidence.linger_seconds": 0.0}),
-        database=database,
-        bus=PostgresBus(database.scope),
-    )
-    return list(worker.build(context))
+from tests.own_roles import built_as_its_role, database_as
 
 
 def test_ingress_works_under_its_own_roles(roles: Line, short_dir: Path) -> None:

@@ -7,21 +7,17 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from psycopg.conninfo import make_conninfo
 
 from fraud_daemons.cli.main import run
+from fraud_daemons.postgres_runtime.provisioning import OPERATOR
 from fraud_daemons.workers.case_labels import label_store
 from fraud_daemons.workers.control_ingress import ingestion_gate
 from fraud_daemons.workers.decision_lane import decision_fabric
 from fraud_daemons.workers.rtdl_core import identity_entity_graph
 from tests.gate import open_gate, traffic
-from tests.integration import test_decision_lane_roles
 from tests.integration.lane import bind, flow, pin
-from tests.integration.test_control_ingress_roles import built_as_its_role
-from tests.integration.test_decision_lane_roles import PASSWORD, work_as_its_role
 from tests.line import ROOT, Line, at_work
-
-roles = test_decision_lane_roles.roles
+from tests.own_roles import built_as_its_role, dsn_as, work_as_its_role
 
 
 def test_operator_and_owners_do_it_with_their_grants(
@@ -30,7 +26,7 @@ def test_operator_and_owners_do_it_with_their_grants(
     """A label asserted and exported, a letter redriven and one skipped, a refused event through the gate again: the commands
     as fp_operator, the owners as fp_label_store, fp_ieg and fp_ig."""
     line = roles
-    monkeypatch.setenv("PLATFORM_DSN", make_conninfo(line.dsn, user="fp_operator", password=PASSWORD))
+    monkeypatch.setenv("PLATFORM_DSN", dsn_as(line, OPERATOR))
     monkeypatch.setenv("PLATFORM_PROFILE_RUN_DIR", str(short_dir))
 
     def say(*words: str) -> dict[str, Any]:

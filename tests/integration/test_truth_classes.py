@@ -4,41 +4,26 @@ checkpoint tables hold nothing but progress, and what was refused is read by the
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterator
 from pathlib import Path
 
 import psycopg
 import pytest
-from psycopg.conninfo import make_conninfo
 
 from fraud_daemons.checkpoints.sqlite_sidecar import SqliteCheckpoints
-from fraud_daemons.postgres_runtime.connector import close_thread_connections
-from fraud_daemons.postgres_runtime.provisioning import (
-    READER_SCHEMAS,
-    SERVICE_SCHEMAS,
-    STATE_SCHEMAS,
-    all_roles,
-    provision,
-)
+from fraud_daemons.postgres_runtime.provisioning import SERVICE_SCHEMAS, STATE_SCHEMAS, all_roles
 from tests.line import Line
-
-PASSWORD = "only-for-this-test"
-SCHEMAS = ("bus", "control", *READER_SCHEMAS, *SERVICE_SCHEMAS, *STATE_SCHEMAS)
-
+from tests.own_roles import SCHEMAS, dsn_as, make_roles
 
 GIVEN = {"fp_reporter": {"control.governance", "control.retired_runs"}}
 """Single tables of another's that a role may add to: the reporter sees which worker is held, and which run was proved whole."""
 
 
 @pytest.fixture
-def roles(line: Line) -> Iterator[Line]:
+def upgraded(roles: Line) -> Line:
     """The line's database as `platform up` leaves it, after a version that granted more."""
-    passwords = dict.fromkeys(all_roles(), PASSWORD)
-    provision(line.dsn, schemas=SCHEMAS, passwords=passwords, application_name="test")
-    line.sql("grant insert, update, delete on all tables in schema df to fp_console")
-    provision(line.dsn, schemas=SCHEMAS, passwords=passwords, application_name="test")
-    yield line
-    close_thread_connections()
+    roles.sql("grant insert, update, delete on all tables in schema df to fp_console")
+    make_roles(roles)
+    return roles
 
 
 def writable(line: Line) -> dict[str, set[str]]:
@@ -56,9 +41,9 @@ def writable(line: Line) -> dict[str, set[str]]:
     return found
 
 
-def test_a_role_writes_its_own_tables_and_no_others(roles: Line) -> None:
+def test_a_role_writes_its_own_tables_and_no_others(upgraded: Line) -> None:
     """Of another component's tables none may be written; who only looks writes nothing at all but a schema of its own."""
-    for role, tables in writable(roles).items():
+    for role, tables in writable(upgraded).items():
         own = role.removeprefix("fp_")
         tables -= GIVEN.get(role, set())
         schemas = {table.partition(".")[0] for table in tables}
@@ -86,7 +71,7 @@ def test_the_bus_is_appended_to_and_never_changed(roles: Line) -> None:
 @pytest.mark.parametrize("role", ["fp_console", "fp_conformance", "fp_reporter", "fp_df"])
 def test_the_bytes_of_what_was_refused_are_not_for_everybody(roles: Line, role: str) -> None:
     """They may hold anything: the gate and the operator read them, readers see the rest of the row, others nothing."""
-    with psycopg.connect(make_conninfo(roles.dsn, user=role, password=PASSWORD), autocommit=True) as connection:
+    with psycopg.connect(dsn_as(roles, role), autocommit=True) as connection:
         with pytest.raises(psycopg.errors.InsufficientPrivilege):
             connection.execute("select body from ig.quarantine")
         if role == "fp_df":
@@ -94,7 +79,7 @@ def test_the_bytes_of_what_was_refused_are_not_for_everybody(roles: Line, role: 
                 connection.execute("select reason from ig.quarantine")
         else:
             connection.execute("select reason, quarantine_id from ig.quarantine")
-    with psycopg.connect(make_conninfo(roles.dsn, user="fp_operator", password=PASSWORD)) as connection:
+    with psycopg.connect(dsn_as(roles, "fp_operator")) as connection:
         connection.execute("select body from ig.quarantine")
 
 
