@@ -27,7 +27,7 @@ TABLES: Final[Mapping[str, tuple[str, ...]]] = {
     "al": ("intents", "outcomes", "conflicts", "repeats"),
     "dla": ("chains", "outcomes", "conflicts", "repeats"),
 }
-"""Schema -> its tables whose rows belong to one run and go with it. `platform_run_id` leads every key of theirs."""
+"""Schema -> its tables whose rows belong to one run and go with it. `platform_run_id` leads a key of each."""
 
 
 @dataclass(frozen=True)

@@ -5,5 +5,6 @@ alter table ig.admissions drop constraint admissions_pkey;
 create unique index admissions_identity
   on ig.admissions ((event_id::uuid), (hashtextextended(event_type || platform_run_id, 0)));
 
--- All rows of a run, for reports: it was admitted in one stretch of time, so its rows lie in one stretch of the table.
-create index admissions_by_run on ig.admissions using brin (platform_run_id);
+-- All rows of a run, for reports, and for giving them up a batch at a time without a look at what other runs have there.
+-- New rows go to its end, and equal keys share one entry.
+create index admissions_by_run on ig.admissions (platform_run_id);
