@@ -38,8 +38,8 @@ from fraud_daemons.workers.control_ingress.world_stream_producer import WORKER a
 from fraud_daemons.worlds.generator import make_world
 from tests.faults.killing import killed_at
 from tests.gate import CLIENT_KEY, Gate, events_of, mark, open_gate, prepare, traffic
-from tests.integration.test_world_stream_producer import OTHER_WORKERS, ask, write_beat
 from tests.line import RUN, Line
+from tests.producing import OTHER_WORKERS, ask, write_beat
 
 POINTS_MAX = 400
 SETTLED_SECONDS_MAX = 10.0

@@ -15,8 +15,8 @@ from fraud_daemons.config.profiles import load_profile
 from fraud_daemons.domain.envelope import OUTPUTS
 from fraud_daemons.worlds.generator import make_world
 from tests.gate import free_port, open_gate, prepare
-from tests.integration.test_world_stream_producer import OTHER_WORKERS, producer, work_until_ended, write_beat
 from tests.line import ROOT, Line
+from tests.producing import OTHER_WORKERS, producer, work_until_ended, write_beat
 
 
 @pytest.fixture

@@ -11,9 +11,9 @@ from fraud_daemons.state import runs, stream_requests
 from fraud_daemons.workers.control_ingress import ingestion_gate, world_stream_producer
 from fraud_daemons.worlds.generator import make_world
 from tests.gate import CLIENT_KEY, Gate, prepare
-from tests.integration.test_world_stream_producer import OTHER_WORKERS, work_until_ended, write_beat
 from tests.line import Line
 from tests.own_roles import built_as_its_role, database_as
+from tests.producing import OTHER_WORKERS, work_until_ended, write_beat
 
 
 def test_ingress_works_under_its_own_roles(roles: Line, short_dir: Path) -> None:

@@ -15,7 +15,8 @@ from fraud_daemons.workers.control_ingress._gate_disk import DiskGuard, DiskWatc
 from fraud_daemons.workers.control_ingress.world_stream_producer import WORKER as PRODUCER
 from fraud_daemons.worlds.generator import make_world
 from tests.gate import Gate, events_of, open_gate, prepare
-from tests.integration.test_world_stream_producer import (
+from tests.line import RUN, Line
+from tests.producing import (
     OTHER_WORKERS,
     SMALL_ROUNDS,
     TRANSACTIONS,
@@ -24,7 +25,6 @@ from tests.integration.test_world_stream_producer import (
     work_until_ended,
     write_beat,
 )
-from tests.line import RUN, Line
 
 MIB = 1 << 20
 

@@ -33,8 +33,8 @@ from fraud_daemons.workers.rtdl_core import (
 )
 from fraud_daemons.worlds.generator import make_world
 from tests.gate import Gate, open_gate, prepare
-from tests.integration.test_world_stream_producer import OTHER_WORKERS, ask, work_until_ended, write_beat
 from tests.line import AdvanceOnly, Line
+from tests.producing import OTHER_WORKERS, ask, work_until_ended, write_beat
 
 TRANSACTIONS = 120
 BEHIND_THE_GATE = (

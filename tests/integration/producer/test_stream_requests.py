@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -13,32 +12,8 @@ from fraud_daemons.clock import parse_iso
 from fraud_daemons.domain.envelope import OUTPUTS
 from fraud_daemons.worlds.generator import make_world
 from fraud_daemons.worlds.sealed import World
-from tests.gate import open_gate, prepare
-from tests.integration.test_world_stream_producer import (
-    OTHER_WORKERS,
-    TRANSACTIONS,
-    ask,
-    check_slice,
-    producer,
-    work_until_ended,
-    write_beat,
-)
 from tests.line import RUN, Line
-
-
-@pytest.fixture
-def world(line: Line, short_dir: Path) -> World:
-    """A sealed world where the producer looks for it, and every worker of the platform ready."""
-    prepare(line)
-    for worker in OTHER_WORKERS:
-        write_beat(short_dir, worker)
-    return make_world(short_dir / "worlds", name="tiny", transactions=TRANSACTIONS, seed=7, currency="USD")
-
-
-@pytest.fixture
-def _gate(line: Line, world: World) -> Iterator[None]:
-    with open_gate(line):
-        yield
+from tests.producing import ask, check_slice, producer, work_until_ended
 
 
 @pytest.mark.usefixtures("_gate")

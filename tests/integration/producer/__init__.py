@@ -1,0 +1,1 @@
+"""The world stream producer against a real gate over HTTP."""
