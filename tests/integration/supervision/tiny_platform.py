@@ -17,8 +17,8 @@ from fraud_daemons.status.picture import WorkerPicture
 from fraud_daemons.supervision import lifecycle
 from fraud_daemons.supervision.client import SupervisorClient
 from fraud_daemons.supervision.deployment import Deployment
+from tests.line import ROOT
 
-ROOT = Path(__file__).parents[2]
 TINY_WORKER = Path(__file__).with_name("tiny_worker.py")
 PACKS = (
     Pack("core", "Core", "", (), ("alpha", "beta"), 5.0),

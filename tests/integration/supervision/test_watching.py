@@ -13,7 +13,7 @@ import pytest
 from fraud_daemons.supervision import lifecycle
 from fraud_daemons.supervision.incidents import folded
 from fraud_daemons.supervision.survivors import end_survivors
-from tests.integration.tiny_platform import QUICK_TIMERS, Platform, make_platform, until
+from tests.integration.supervision.tiny_platform import QUICK_TIMERS, Platform, make_platform, until
 
 
 @pytest.fixture

@@ -1,0 +1,1 @@
+"""Supervision: what commands do, and what it does by itself, over tiny workers that misbehave on request."""
