@@ -38,7 +38,7 @@ that is never idle for 50 ms sends no notification, and a reader that backed off
 of every record. A topic that was idle for longer wakes its readers, so looking often for longer finds nothing."""
 
 REST_PER_STEP = 1.5
-REST_AFTER_STEP_MAX_SECONDS = 0.15
+REST_AFTER_STEP_MAX_SECONDS = 0.1
 """After a batch that was not full a reader rests so many times as long as the batch took, and no notification wakes it when that
 is longer than a busy reader's own pause. On a busy machine steps take longer, so batches grow and the fixed price of a step
 is paid by more records; on a quiet one a step takes a few milliseconds, and every notification wakes the reader."""

@@ -85,4 +85,4 @@ def test_a_reader_whose_batch_took_long_lets_records_gather(line: Line, took: fl
     decisions(line, 3)
     rest = reader.step().rest_seconds
     assert (reader.wake_files() == []) is rests
-    assert rest == pytest.approx(min(1.5 * took, 0.15) if rests else 0.02)
+    assert rest == pytest.approx(min(1.5 * took, 0.1) if rests else 0.02)
