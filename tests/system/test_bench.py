@@ -8,7 +8,7 @@ from tests.system.platform_under_test import PlatformUnderTest
 
 FIGURES = {
     "decided_per_second", "admitted_per_second", "latency_ms", "sessions_opened", "transactions_per_decision", "pss_bytes_total",
-    "pss_growth_percent", "cpu_ms_per_transaction", "line_probe_per_second", "floor_probe_per_second", "decided_over_line",
+    "pss_growth_percent", "pss_by_process", "cpu_ms_per_transaction", "line_probe_per_second", "floor_probe_per_second", "decided_over_line",
     "durability", "transactions", "seconds",
 }  # fmt: skip
 
