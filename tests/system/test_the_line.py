@@ -123,6 +123,7 @@ def test_a_caller_gets_an_answer(platform: PlatformUnderTest) -> None:
 
 def test_trace_shows_the_whole_way(platform: PlatformUnderTest) -> None:
     """One decided flow: trace names its receipt, binding, features, decision and audit object."""
+    platform.make_world("demo", 5000)
     run = platform.new_run()
     platform.stream("demo", "--max-events-per-output", "60")
     with psycopg.connect(platform.dsn()) as connection:
