@@ -1,5 +1,5 @@
-"""What several files of integration tests share: a run that went well, the object store as its owner sees it, and a database
-whose workers have roles of their own."""
+"""What several files of integration tests share: a run that went well, the object store as its owner sees it, a line of
+one partition, and one whose workers have roles of their own."""
 
 from __future__ import annotations
 
@@ -36,6 +36,14 @@ def finished(
             yield line
     finally:
         shutil.rmtree(folder, ignore_errors=True)
+
+
+@pytest.fixture
+def one_partition(line: Line) -> Line:
+    """The line as profiles have it by default: one partition per topic, so that every terminal's order is kept."""
+    line.sql('delete from bus.heads where "partition" > 0')
+    line.bus.ensure_topics((), partitions=1)
+    return line
 
 
 @pytest.fixture

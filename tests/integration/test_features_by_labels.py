@@ -21,20 +21,12 @@ from fraud_daemons.runtime.unit_of_work import UnitOfWork
 from fraud_daemons.state import feature_labels
 from fraud_daemons.workers.rtdl_core._labels import Labels
 from fraud_daemons.workers.rtdl_core.online_feature_plane import WORKER
-from tests.integration.test_online_feature_plane import START, bound, vectors
+from tests.bound_flows import START, bound, vectors
 from tests.line import RUN, Line
 
 SCENARIO = "a" * 32
 DELAY = {"features.label_delay_days": 1}
 HOUR = 3600
-
-
-@pytest.fixture
-def one_partition(line: Line) -> Line:
-    """The line as profiles have it: one partition per topic."""
-    line.sql('delete from bus.heads where "partition" > 0')
-    line.bus.ensure_topics((), partitions=1)
-    return line
 
 
 def at(second: int) -> str:

@@ -20,15 +20,8 @@ from fraud_daemons.runtime.activity import Activity
 from fraud_daemons.state import features as store
 from fraud_daemons.workers.case_labels import label_store
 from fraud_daemons.workers.rtdl_core import context_store_flow_binding, online_feature_plane
-from tests.integration.test_online_feature_plane import (
-    ORACLE,
-    differences_from_oracle,
-    feed_labels,
-    handbook_bound,
-    handbook_labels,
-    read_handbook,
-    truth_mark,
-)
+from tests.bound_flows import feed_labels, truth_mark
+from tests.handbook import ORACLE, differences_from_oracle, handbook_bound, handbook_labels, read_handbook
 from tests.line import RUN, Line
 
 pytestmark = [
@@ -48,14 +41,6 @@ COMPARED = tuple(
     for name in ("card_count", "card_mean", "terminal_delayed_count", "terminal_fraud_share")
 )
 Row = tuple[str, str, str, int, int, int]
-
-
-@pytest.fixture
-def one_partition(line: Line) -> Line:
-    """The line as profiles have it: one partition per topic."""
-    line.sql('delete from bus.heads where "partition" > 0')
-    line.bus.ensure_topics((), partitions=1)
-    return line
 
 
 class Vectors:

@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-import pytest
-
 from fraud_daemons.bus.port import Record
 from fraud_daemons.errors import PoisonFault
 from fraud_daemons.runtime.consumer import HELD_SECONDS, Consumer, StatelessHandler
@@ -38,13 +36,6 @@ class UpTo(StatelessHandler):
                     unit.hold(record)
                 elif not unit.holds(record):
                     self.taken.append(int(record.event_id))
-
-
-@pytest.fixture
-def one_partition(line: Line) -> Line:
-    line.sql('delete from bus.heads where "partition" > 0')
-    line.bus.ensure_topics((), partitions=1)
-    return line
 
 
 def consumer(line: Line, handler: UpTo, **settings: Any) -> Consumer:

@@ -13,8 +13,8 @@ from fraud_daemons.domain.features import DAY_MICROSECONDS, microseconds
 from fraud_daemons.runtime.activity import Activity
 from fraud_daemons.state import features as store
 from fraud_daemons.workers.rtdl_core.online_feature_plane import WORKER
+from tests.bound_flows import START, bound
 from tests.integration.test_features_by_labels import label
-from tests.integration.test_online_feature_plane import START, bound
 from tests.line import RUN, Line
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]

@@ -16,8 +16,9 @@ from fraud_daemons.domain.posture import Mode, Posture
 from fraud_daemons.state import graph
 from fraud_daemons.workers.decision_lane import decision_fabric
 from fraud_daemons.workers.rtdl_core.identity_entity_graph import WORKER
+from tests.bound_flows import bound, steps
+from tests.handbook import ORACLE, handbook_bound, read_handbook
 from tests.integration.lane import bind
-from tests.integration.test_online_feature_plane import ORACLE, bound, handbook_bound, read_handbook, steps
 from tests.line import ROOT, RUN, Line
 
 Edges = dict[tuple[str, str], tuple[datetime, datetime, int]]

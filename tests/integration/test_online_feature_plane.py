@@ -4,221 +4,22 @@ from __future__ import annotations
 
 import json
 import random
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from datetime import UTC, date, datetime, timedelta
-from pathlib import Path
-from typing import Any
+from datetime import date
 
 import orjson
 import pytest
 
 from fraud_daemons.bus.port import OutRecord
-from fraud_daemons.clock import iso
-from fraud_daemons.domain.envelope import AFTER_EVERYTHING, make_mark
-from fraud_daemons.domain.features import SECOND_MICROSECONDS, EntityWindow, microseconds, terminal_key, vector
+from fraud_daemons.domain.features import SECOND_MICROSECONDS, microseconds
 from fraud_daemons.domain.identity import canonical_json
-from fraud_daemons.runtime.activity import Activity
 from fraud_daemons.state import features as store
 from fraud_daemons.workers.rtdl_core import _windows, online_feature_plane
 from fraud_daemons.workers.rtdl_core.online_feature_plane import WORKER
+from tests.bound_flows import bound, feed_labels, line_vectors_with, recomputed, steps, truth_mark, vectors
+from tests.handbook import ORACLE, differences_from_oracle, handbook_bound, handbook_labels, read_handbook
 from tests.line import RUN, Line
 
-DATA = Path(__file__).resolve().parents[3] / "shared" / "data"
-ORACLE = DATA / "handbook_features_2018-07-18_to_07-31.parquet"
 OTHER_RUN = "platform_20260102T000000Z"
-START = datetime.fromisoformat("2026-03-02T12:00:00+00:00")
-
-
-def bound(number: int, *, second: int | None = None, run: str = RUN, **changes: Any) -> dict[str, Any]:
-    """A bound record: flow `number`, at `second` seconds (default: its number) after a fixed start."""
-    who = {"card_token": f"c{number % 3}", "terminal_id": f"t{number % 2}", "merchant_id": "m1"}
-    return {
-        "flow_id": f"f{number}",
-        "platform_run_id": run,
-        "scenario_run_id": "a" * 32,
-        "world": "demo",
-        "occurred_at": iso(START + timedelta(seconds=number if second is None else second)),
-        "source_seq": number,
-        "event_id": "e" * 32,
-        "traffic": {"flow_id": f"f{number}", "amount_minor": 100 + number, "currency": "USD", "message_type": "0100"},
-        "anchor": None,
-        "arrival": None,
-        "entities": None,
-        **who,
-        "context_status": "COMPLETE",
-        "release_rule": "complete",
-        "sources": {},
-        "admitted_at": 1.5,
-        **changes,
-    }
-
-
-def vectors(line: Line) -> dict[tuple[str, str], dict[str, Any]]:
-    """(run, flow) -> vector, read from the bus; a flow featured twice is a defect."""
-    found: dict[tuple[str, str], dict[str, Any]] = {}
-    for body in line.bodies("flows.featured"):
-        key = (body["platform_run_id"], body["flow_id"])
-        assert key not in found, f"{key} was given two vectors"
-        found[key] = body["features"]
-    return found
-
-
-def recomputed(bodies: Iterable[Mapping[str, Any]]) -> dict[tuple[str, str], dict[str, Any]]:
-    """The same vectors from nothing but the records, taken in their order, each window rebuilt for each of them."""
-    seen: list[Mapping[str, Any]] = []
-    found = {}
-
-    def card_of(body: Mapping[str, Any]) -> Any:
-        return body["card_token"]
-
-    def key_of(entity: str | None) -> int | None:
-        return None if entity is None else store.flow_key(entity)
-
-    def window(
-        run: str, of: Callable[[Mapping[str, Any]], Any], other: Callable[[Mapping[str, Any]], Any], entity: Any
-    ) -> EntityWindow | None:
-        if entity is None:
-            return None
-        rows = [
-            (microseconds(b["occurred_at"]), b["source_seq"], b["traffic"]["amount_minor"], key_of(other(b)))
-            for b in seen
-            if b["platform_run_id"] == run and of(b) == entity
-        ]
-        return EntityWindow.from_rows(sorted(rows, key=lambda row: row[:2]))
-
-    for body in bodies:
-        seen.append(body)
-        run = body["platform_run_id"]
-        card = window(run, card_of, terminal_key, body["card_token"])
-        terminal = window(run, terminal_key, card_of, terminal_key(body))
-        found[run, body["flow_id"]] = vector(card, terminal, body)
-    return found
-
-
-# --- the fact of the issue
-
-
-def read_handbook(first: date, last: date) -> list[tuple[str, str, str, int, int, int]]:
-    """Handbook transactions of these days as `state.features.warm` takes them, in the world's order."""
-    import pyarrow.compute as pc
-    import pyarrow.parquet as pq
-
-    rows = []
-    for month in sorted({first.replace(day=1), last.replace(day=1)}):
-        table = pq.read_table(DATA / f"handbook_{month:%Y-%m}.parquet")
-        day = pc.cast(table["TX_DATETIME"], "date32")
-        table = table.filter(pc.and_(pc.greater_equal(day, first), pc.less_equal(day, last)))
-        times = pc.cast(pc.cast(table["TX_DATETIME"], "timestamp[us]"), "int64").to_pylist()
-        cents = [round(float(amount) * 100) for amount in table["TX_AMOUNT"].to_pylist()]
-        names = (table[name].to_pylist() for name in ("TRANSACTION_ID", "CUSTOMER_ID", "TERMINAL_ID"))
-        rows += [
-            (f"h{tx}", f"c{customer}", f"t:{terminal}", time, int(tx), amount)
-            for tx, customer, terminal, time, amount in zip(*names, times, cents, strict=True)
-        ]
-    return sorted(rows, key=lambda row: (row[3], row[4]))
-
-
-def handbook_labels(first: date, last: date, *, run: str = RUN) -> list[dict[str, Any]]:
-    """The frauds of these days as labels observed seven days after they happened, in the order of the feed."""
-    import pyarrow.compute as pc
-    import pyarrow.parquet as pq
-
-    found = []
-    for month in sorted({first.replace(day=1), last.replace(day=1)}):
-        table = pq.read_table(
-            DATA / f"handbook_{month:%Y-%m}.parquet", columns=["TRANSACTION_ID", "TX_DATETIME", "TX_FRAUD"]
-        )
-        day = pc.cast(table["TX_DATETIME"], "date32")
-        inside = pc.and_(pc.greater_equal(day, first), pc.less_equal(day, last))
-        table = table.filter(pc.and_(inside, pc.equal(table["TX_FRAUD"], 1)))
-        rows = zip(table["TRANSACTION_ID"].to_pylist(), table["TX_DATETIME"].to_pylist(), strict=True)
-        found += [(at.replace(tzinfo=UTC) + timedelta(days=7), f"h{tx}") for tx, at in rows]
-    return [
-        {
-            "label_id": f"label-{flow_id}", "platform_run_id": run, "flow_id": flow_id, "type": "fraud_disposition",
-            "value": "FRAUD", "fraud_type": None, "source": "EXTERNAL", "effective_time": iso(observed - timedelta(days=7)),
-            "observed_time": iso(observed), "recorded_at": iso(observed), "supersedes": None,
-        }
-        for observed, flow_id in sorted(found)
-    ]  # fmt: skip
-
-
-def truth_mark(up_to: str) -> dict[str, Any]:
-    """The truth feed of the bound records' world has told everything up to a time."""
-    return make_mark(
-        output="truth", up_to=(up_to, AFTER_EVERYTHING[1]), end_of_world=False, stop_reason=None, platform_run_id=RUN,
-        scenario_run_id="a" * 32, world="demo", producer="test",
-    )  # fmt: skip
-
-
-def feed_labels(line: Line, labels: Sequence[Mapping[str, Any]], up_to: str) -> None:
-    """Labels as label_store publishes them, and the mark behind them, which stood on `truth` before."""
-    mark = truth_mark(up_to)
-    line.append("truth", [mark], key=lambda _: "mark-0")
-    line.append("labels", [*labels, mark], key=lambda body: "mark-0" if "label_id" not in body else body["flow_id"])
-
-
-def handbook_bound(row: tuple[str, str, str, int, int, int]) -> dict[str, Any]:
-    flow_id, card, terminal, time, seq, amount = row
-    at = datetime.fromisoformat("1970-01-01T00:00:00+00:00") + timedelta(microseconds=time)
-    traffic = {"flow_id": flow_id, "amount_minor": amount, "currency": "USD", "message_type": "0100"}
-    return bound(
-        0, flow_id=flow_id, occurred_at=iso(at), source_seq=seq, traffic=traffic, card_token=card,
-        terminal_id=terminal.removeprefix("t:"), merchant_id=None,
-    )  # fmt: skip
-
-
-def differences_from_oracle(
-    found: Mapping[str, Mapping[str, Any]], *, last: date = date(2018, 7, 18), shares: bool = False
-) -> list[str]:
-    """What differs between vectors by flow and the Handbook's own features from 18 July on: counts exactly, means and
-    (with `shares`, where the labels were streamed too) fraud shares to 1e-9."""
-    import pyarrow.compute as pc
-    import pyarrow.parquet as pq
-
-    table = pq.read_table(ORACLE)
-    table = table.filter(pc.less_equal(pc.cast(table["TX_DATETIME"], "date32"), last))
-    wrong = []
-    for row in table.to_pylist():
-        mine = found.get(f"h{row['TRANSACTION_ID']}")
-        if mine is None:
-            wrong.append(f"h{row['TRANSACTION_ID']}: no vector")
-            continue
-        for days in (1, 7, 30):
-            checks = {
-                f"card_count_{days}d": row[f"CUSTOMER_ID_NB_TX_{days}DAY_WINDOW"],
-                f"terminal_delayed_count_{days}d": row[f"TERMINAL_ID_NB_TX_{days}DAY_WINDOW"],
-            }
-            wrong += [
-                f"h{row['TRANSACTION_ID']}: {name} {mine[name]} is not {n}"
-                for name, n in checks.items()
-                if mine[name] != n
-            ]
-            mean = float(row[f"CUSTOMER_ID_AVG_AMOUNT_{days}DAY_WINDOW"])
-            got = (mine[f"card_mean_{days}d"] or 0) / 100
-            if abs(got - mean) > 1e-9 * max(1.0, abs(mean)):  # the Handbook's zero is once 8.9e-15
-                wrong.append(f"h{row['TRANSACTION_ID']}: card_mean_{days}d {got} is not {mean}")
-            share = float(row[f"TERMINAL_ID_RISK_{days}DAY_WINDOW"])
-            if shares and abs(mine[f"terminal_fraud_share_{days}d"] - share) > 1e-9:
-                wrong.append(
-                    f"h{row['TRANSACTION_ID']}: share {days}d {mine[f'terminal_fraud_share_{days}d']} not {share}"
-                )
-    return wrong
-
-
-@pytest.fixture
-def one_partition(line: Line) -> Line:
-    """The line as profiles have it by default: one partition per topic, so that every terminal's order is kept."""
-    line.sql('delete from bus.heads where "partition" > 0')
-    line.bus.ensure_topics((), partitions=1)
-    return line
-
-
-def steps(line: Line, activities: Sequence[Activity], records: int) -> None:
-    """Step until at least this many records were handled."""
-    handled = 0
-    while handled < records:
-        handled += activities[0].step().records
 
 
 @pytest.mark.skipif(not ORACLE.exists(), reason="the Handbook's files are not beside the project (../shared/data)")
@@ -285,9 +86,6 @@ def test_a_plane_with_wrong_windows_is_seen(one_partition: Line, monkeypatch: py
     found = vectors(line)
     assert len(found) == 10
     assert found != recomputed([bound(n) for n in range(10)])
-
-
-# --- what else must hold
 
 
 def test_a_repeated_flow_is_given_nothing_new_and_counted(one_partition: Line) -> None:
@@ -458,19 +256,6 @@ def test_windows_of_who_rests_leave_memory_and_come_back(one_partition: Line, mo
     line.drain(activities)
     assert len(windows) == 2 + 5
     assert vectors(line) == line_vectors_with(bodies)
-
-
-def line_vectors_with(bodies: Sequence[Mapping[str, Any]]) -> dict[tuple[str, str], dict[str, Any]]:
-    """Vectors of records in order, by windows that are never dropped."""
-    windows: dict[str, EntityWindow] = {}
-    found = {}
-    for body in bodies:
-        keys = (f"c:{body['card_token']}", str(terminal_key(body)))
-        for key, other in (keys, keys[::-1]):
-            row = (microseconds(body["occurred_at"]), body["source_seq"], body["traffic"]["amount_minor"])
-            windows.setdefault(key, EntityWindow()).add(*row, store.flow_key(other))
-        found[body["platform_run_id"], body["flow_id"]] = vector(windows[keys[0]], windows[keys[1]], body)
-    return found
 
 
 def test_two_flows_of_one_instant_and_place_both_count(line: Line) -> None:

@@ -17,7 +17,7 @@ import pytest
 from fraud_daemons.domain.features import WINDOW_DAYS
 from fraud_daemons.domain.identity import derived_id
 from fraud_daemons.state import features
-from tests.integration.test_online_feature_plane import differences_from_oracle, read_handbook
+from tests.handbook import differences_from_oracle, read_handbook
 from tests.system.platform_under_test import SHARED_DATA, PlatformUnderTest, wait_until
 from tests.system.test_the_line import assert_every_equation_holds
 from tests.system.test_whatever_is_killed import streaming
