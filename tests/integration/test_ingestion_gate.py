@@ -25,21 +25,6 @@ from fraud_daemons.workers.control_ingress._gate_intake import (
 from tests.gate import CLIENT_KEY, Gate, admit_everything, events_of, free_port, mark, open_gate, prepare, traffic
 from tests.line import RUN, Line
 
-TRANSACTION: dict[str, Any] = {
-    "transaction_id": "tx-1",
-    "occurred_at": "2026-02-10T09:19:51+00:00",
-    "amount_minor": 1999,
-    "currency": "USD",
-    "card_token": "card-a",
-    "merchant_id": "m-1",
-    "terminal_id": "t-1",
-    "mcc": "5411",
-    "channel": "pos",
-    "pos_entry_mode": "051",
-    "country": "US",
-    "party_id": "party-a",
-}
-
 
 @pytest.fixture
 def gate(line: Line) -> Iterator[Gate]:
@@ -361,75 +346,6 @@ def test_sealing_repeats_the_same_bytes_after_a_crash(line: Line, gate: Gate) ->
     assert line.sql("select count(*) from ig.segments where state = 'INTENT'") == [(0,)]
     entries = objects(line, "ig/receipts", run=run)
     assert len({e["event_id"] for e in entries}) == 31
-
-
-def test_a_whole_transaction_is_fanned_out_into_four_events(line: Line, gate: Gate) -> None:
-    """202 with the decision's id; the same again 200 and DUPLICATE; other content 409, kept apart, nothing admitted."""
-    first = gate.request("POST", "/v1/transactions", orjson.dumps(TRANSACTION), key=CLIENT_KEY)
-    assert (first.status, first.body["status"], first.body["platform_run_id"]) == (202, "ADMITTED", RUN)
-    assert [e["status"] for e in first.body["events"]] == ["ADMITTED"] * 4
-    again = gate.request("POST", "/v1/transactions", orjson.dumps(TRANSACTION), key=CLIENT_KEY)
-    assert (again.status, again.body["status"]) == (200, "DUPLICATE")
-    assert again.body["decision_id"] == first.body["decision_id"]
-    for changed in ({"amount_minor": 2000}, {"terminal_id": "t-2"}, {"mcc": "5999"}):
-        other = gate.request("POST", "/v1/transactions", orjson.dumps(TRANSACTION | changed), key=CLIENT_KEY)
-        assert (other.status, other.body["error"]) == (409, "PAYLOAD_HASH_MISMATCH")
-    counts = {t: len(line.records(t)) for t in ("traffic", "arrival_events", "arrival_entities", "flow_anchors")}
-    assert set(counts.values()) == {1}
-    assert line.sql("select count(*) from ig.quarantine where reason = 'PAYLOAD_HASH_MISMATCH'") == [(3,)]
-    [anchor], [arrival] = line.bodies("flow_anchors"), line.bodies("arrival_events")
-    assert anchor["payload"]["arrival_seq"] == arrival["payload"]["arrival_seq"] >= 2**52
-    assert anchor["pins"]["world"] is None
-    assert anchor["occurred_at"] == "2026-02-10T09:19:51.000000Z"
-
-
-@pytest.mark.parametrize(
-    ("change", "field"),
-    [
-        ({"amount_minor": "12"}, "amount_minor"),
-        ({"amount_minor": 1.5}, "amount_minor"),
-        ({"occurred_at": "2026-02-10T09:19:51"}, "occurred_at"),
-        ({"flow_id": "both"}, "transaction"),
-        ({"colour": "red"}, "transaction"),
-        ({"currency": "EUR"}, "currency"),
-        ({"message_type": "0400"}, "message_type"),
-        ({"card_token": "4111111111111111"}, "card_token"),
-    ],
-)
-def test_a_transaction_that_breaks_its_schema_is_422(
-    line: Line, gate: Gate, change: dict[str, Any], field: str
-) -> None:
-    """The answer names the field and never the value; nothing is admitted or kept."""
-    answer = gate.request("POST", "/v1/transactions", orjson.dumps(TRANSACTION | change), key=CLIENT_KEY)
-    assert answer.status == 422
-    assert field in answer.body["detail"]
-    assert "4111" not in answer.body["detail"]
-    assert line.sql("select count(*) from ig.quarantine") == [(0,)]
-    assert line.records("traffic") == []
-
-
-def test_without_a_run_a_transaction_is_409(line: Line, gate: Gate) -> None:
-    """The answer says how to begin one."""
-    line.sql("delete from control.runs")
-    answer = gate.request("POST", "/v1/transactions", orjson.dumps(TRANSACTION), key=CLIENT_KEY)
-    assert answer.status == 409
-    assert "platform run new" in answer.body["fix"]
-
-
-def test_a_decision_is_found_at_once_or_by_waiting(line: Line, gate: Gate) -> None:
-    """404 {"error": "unknown"} when the wait is over; the stored body when it is there. A bad wait is 400."""
-    if not line.sql("select to_regclass('df.decisions')")[0][0]:
-        line.sql("create table df.decisions (platform_run_id text, decision_id text, flow_id text, body bytea)")
-    columns = {r[0] for r in line.sql("select column_name from information_schema.columns where table_schema = 'df'"
-                                      " and table_name = 'decisions' and is_nullable = 'YES'")}  # fmt: skip
-    unknown = gate.request("GET", "/v1/decisions/d1?wait_ms=50")
-    assert (unknown.status, unknown.body["error"]) == (404, "unknown")
-    assert gate.request("GET", "/v1/decisions/d1?wait_ms=soon").status == 400
-    if {"platform_run_id", "decision_id", "flow_id", "body"} <= columns:
-        line.sql("insert into df.decisions (platform_run_id, decision_id, flow_id, body) values (%s, 'd1', 'f1', %s)",
-                 (RUN, b'{"outcome": "ALLOW"}'))  # fmt: skip
-        found = gate.request("GET", "/v1/decisions/d1?wait_ms=50")
-        assert (found.status, found.body) == (200, {"outcome": "ALLOW"})
 
 
 def test_a_port_in_use_is_a_configuration_fault(line: Line) -> None:

@@ -73,7 +73,7 @@ def test_a_cable_that_is_pulled_is_noticed_within_ten_seconds_whatever_the_deadl
         subprocess.run(["unshare", "--net", "true"], capture_output=True, check=False) if shutil.which("ip") else None
     )
     if alone is None or alone.returncode != 0:
-        pytest.skip("needs root and iproute2")
+        pytest.skip("a network namespace of its own needs root, and its link is brought up with iproute2")
     command = ["unshare", "--net", sys.executable, "-c", CUT_OFF, database]
     done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
     assert done.returncode == 0, done.stderr
