@@ -22,12 +22,14 @@ from fraud_daemons.cli._listing import (
     with_footer,
 )
 from fraud_daemons.cli.options import Invocation, invocation, timeout_option
-from fraud_daemons.clock import SystemClock
+from fraud_daemons.clock import SystemClock, iso
 from fraud_daemons.config.dsns import PLATFORM_DSN
 from fraud_daemons.errors import CommandError, ExitCode
 from fraud_daemons.state.letters import LetterAddress, find_letter, list_letters
 
 if TYPE_CHECKING:
+    from datetime import datetime
+
     from fraud_daemons.config.profiles import Profile
     from fraud_daemons.runtime.database import Database
     from fraud_daemons.state.letter_orders import Order
@@ -141,7 +143,7 @@ def _order(
     profile: Profile, texts: tuple[str, ...], kind: str, *, reason: str, by: str | None
 ) -> dict[LetterAddress, Order]:
     """Order the same of each letter, in one transaction per letter. The first that is refused ends it, and is named."""
-    from fraud_daemons.state import governance, letter_orders
+    from fraud_daemons.state import governance, letter_orders, retiring
     from fraud_daemons.state.letters import server_of
     from fraud_daemons.supervision.waiting import operator_name
 
@@ -155,13 +157,16 @@ def _order(
     for address in addresses:
         try:
             with reading(profile, "deadletters") as tables_of:
+                platform = tables_of(PLATFORM_DSN)  # borrowed first, so given back last: it holds the run's lock
                 letter = find_letter(tables_of, address)
                 if letter is None:
                     raise letter_orders.OrderRefused("there is no such letter")
+                if kind == "REDRIVE":
+                    _refuse_retired(retiring.keep_unretired(platform, letter["platform_run_id"]), letter, address)
                 server = server_of(tables_of, address)
                 given[address] = letter_orders.order(server, address, kind, by=who, reason=reason, at=now)
                 governance.record(
-                    tables_of(PLATFORM_DSN), governance.Kind.LETTER_ORDERED, subject=str(address), by=who, at=now,
+                    platform, governance.Kind.LETTER_ORDERED, subject=str(address), by=who, at=now,
                     detail={"kind": kind, "ordinal": given[address].ordinal, "reason": reason[:200]},
                     platform_run_id=letter["platform_run_id"],
                 )  # fmt: skip
@@ -169,6 +174,17 @@ def _order(
             before = f"; {len(given)} before it were ordered" if given else "; nothing was ordered"
             raise CommandError(f"letter {address} cannot be {_PAST[kind]}: {refusal}{before}") from refusal
     return given
+
+
+def _refuse_retired(gone: tuple[datetime, str] | None, letter: Mapping[str, Any], address: LetterAddress) -> None:
+    """What the record would be joined with, or known as a repeat by, is deleted: handled now it would be new."""
+    from fraud_daemons.state.letter_orders import OrderRefused
+
+    if gone:
+        raise OrderRefused(
+            f"its run {letter['platform_run_id']} was retired at {iso(gone[0])}: its state was given up after its last"
+            f" report, {gone[1]}; to leave it for good: platform deadletters skip {address}"
+        )
 
 
 def _database(profile: Profile, name: str) -> Database:

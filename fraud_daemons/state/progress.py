@@ -78,7 +78,7 @@ def behind_on(at: ConnectionOf, run: str) -> list[Behind]:
     """
     readers = _checkpoints(at)
     readers += _not_begun(at, readers)
-    found = [*_redrives(at, run), *_begun(at, run)]
+    found = [*redrives(at, run), *_begun(at, run)]
     heads = _heads(at)
     records = Counter[tuple[str, str]]()
     archived = _newest_archived(at, run, list(heads))
@@ -117,7 +117,8 @@ def _begun(at: ConnectionOf, run: str | None) -> list[Behind]:
     return found + [Behind(*row) for name, statement in _BEGUN for row in at(name).execute(load(_SQL, statement), of)]
 
 
-def _redrives(at: ConnectionOf, run: str) -> list[Behind]:
+def redrives(at: ConnectionOf, run: str) -> list[Behind]:
+    """Redrives of the run's letters that are ordered and have not ended, whose record is nowhere else."""
     return [
         Behind(*row)
         for connection in every_server(at)

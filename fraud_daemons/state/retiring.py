@@ -75,6 +75,19 @@ def retire(connection: Connection, run: str, *, report_key: str, at: datetime) -
     )
 
 
+def decide_alone(connection: Connection, run: str) -> None:
+    """Until the caller's transaction ends nobody else retires the run, or gives an order that needs its state: whoever asks
+    after this whether it may go, or is gone, hears what stays true. `connection` = to PLATFORM_DSN."""
+    connection.execute("select pg_advisory_xact_lock(hashtextextended('retiring ' || %s, 0))", (run,))
+
+
+def keep_unretired(connection: Connection, run: str) -> tuple[datetime, str] | None:
+    """When the run was retired, and the key of its last report. None: it was not, and is not before the caller's transaction
+    ends. `connection` = to PLATFORM_DSN."""
+    decide_alone(connection, run)
+    return retired(connection).get(run)
+
+
 def retired(connection: Connection, *, before: datetime | None = None) -> dict[str, tuple[datetime, str]]:
     """Retired runs: when, and the key of the last report."""
     rows = connection.execute(

@@ -6,16 +6,19 @@ deed is a governance event. Who owns state deletes it afterwards (`runtime.retir
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import timedelta
 from itertools import islice
 from typing import Any, Final
 
-from fraud_daemons.config.dsns import IG_ADMISSION_DSN
+from fraud_daemons.config.dsns import IG_ADMISSION_DSN, PLATFORM_DSN
 from fraud_daemons.errors import OverloadFault, TransientFault
+from fraud_daemons.postgres_runtime.connector import ConnectionOf
 from fraud_daemons.runtime.activity import Outcome, PlainActivity
 from fraud_daemons.runtime.database import connections
 from fraud_daemons.runtime.worker import WorkerContext
 from fraud_daemons.state import governance, progress, retiring
+from fraud_daemons.state.progress import Behind
 from fraud_daemons.state.retiring import Candidate
 
 LOOK_SECONDS: Final = 600.0
@@ -64,9 +67,8 @@ class Retiring(PlainActivity):
             self._after = run.platform_run_id
             why_not = _not_proved(run)
             if why_not is None:
-                why_not = self._still_needed(run)
+                why_not = self._retire(run)
                 if why_not is None:
-                    self._retire(run)
                     return Outcome(records=1)
                 self._keeping[run.platform_run_id] = why_not
                 return Outcome()
@@ -82,38 +84,47 @@ class Retiring(PlainActivity):
         with self._context.database.scope() as connection:
             return retiring.candidates(connection, ended_before=ended_before, limit=CANDIDATES_MAX, after=self._after)
 
-    def _still_needed(self, run: Candidate) -> str | None:
-        """Why the state must stay although the report passed, by what the stores say now."""
+    def _retire(self, run: Candidate) -> str | None:
+        """Retire it; or why its state must stay although the report passed, by what the stores say now."""
         try:
-            return self._under_way(run) or self._came_later(run)
+            return self._under_way(run) or self._retire_what_rests(run)
         except OverloadFault as fault:
             return f"it could not be looked at: {fault.reason}"
 
     def _under_way(self, run: Candidate) -> str | None:
         with connections(self._context.long_database_of) as at:
-            behind = progress.behind_on(at, run.platform_run_id)
-        more = f"; and {len(behind) - STAGES_TOLD_MAX} more" if len(behind) > STAGES_TOLD_MAX else ""
-        return "; ".join(map(str, behind[:STAGES_TOLD_MAX])) + more if behind else None
+            return _told(progress.behind_on(at, run.platform_run_id))
 
-    def _came_later(self, run: Candidate) -> str | None:
-        """What the report cannot know. Asked last: what comes while others are asked is met here."""
-        name = run.platform_run_id
-        with connections(self._context.long_database_of) as at:
-            redriven = retiring.last_redrive(at, name)
-            admitted = retiring.last_admission(at(IG_ADMISSION_DSN), name)
-        for last, what in (redriven, "a letter was redriven"), (admitted, "events came"):
-            if last is not None and run.reported_at is not None and last > run.reported_at:
-                return f"{what} after its newest report; platform report --run {name}"
-        return None
-
-    def _retire(self, run: Candidate) -> None:
+    def _retire_what_rests(self, run: Candidate) -> str | None:
+        """Under the run's lock: a redrive is ordered before it and met here, or after it and refused."""
         name, now = run.platform_run_id, self._context.clock.now()
-        with self._context.database.scope() as connection:
-            retiring.retire(connection, name, report_key=run.report_key or "", at=now)
-            governance.record(
-                connection, governance.Kind.RUN_RETIRED, subject=name, by="run_reporter", at=now, platform_run_id=name,
-                detail={"report": run.report_key},
-            )  # fmt: skip
+        with connections(self._context.long_database_of) as at:
+            platform = at(PLATFORM_DSN)
+            retiring.decide_alone(platform, name)
+            why_not = _told(progress.redrives(at, name)) or _came_later(at, run)
+            if why_not is None:
+                retiring.retire(platform, name, report_key=run.report_key or "", at=now)
+                governance.record(
+                    platform, governance.Kind.RUN_RETIRED, subject=name, by="run_reporter", at=now, platform_run_id=name,
+                    detail={"report": run.report_key},
+                )  # fmt: skip
+        return why_not
+
+
+def _told(behind: Sequence[Behind]) -> str | None:
+    more = f"; and {len(behind) - STAGES_TOLD_MAX} more" if len(behind) > STAGES_TOLD_MAX else ""
+    return "; ".join(map(str, behind[:STAGES_TOLD_MAX])) + more if behind else None
+
+
+def _came_later(at: ConnectionOf, run: Candidate) -> str | None:
+    """What the report cannot know. Asked last: what comes while others are asked is met here."""
+    name = run.platform_run_id
+    redriven = retiring.last_redrive(at, name)
+    admitted = retiring.last_admission(at(IG_ADMISSION_DSN), name)
+    for last, what in (redriven, "a letter was redriven"), (admitted, "events came"):
+        if last is not None and run.reported_at is not None and last > run.reported_at:
+            return f"{what} after its newest report; platform report --run {name}"
+    return None
 
 
 def _not_proved(run: Candidate) -> str | None:
