@@ -19,8 +19,6 @@ from fraud_daemons.errors import ExitCode
 from fraud_daemons.supervision.survivors import find_survivors
 from tests.system.platform_under_test import ROOT
 
-pytestmark = pytest.mark.xdist_group("bad_input")
-
 
 @pytest.fixture
 def project(short_dir: Path, monkeypatch: pytest.MonkeyPatch) -> Path:

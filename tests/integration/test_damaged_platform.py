@@ -22,7 +22,6 @@ import pytest
 from fraud_daemons.errors import ExitCode
 from tests.system.platform_under_test import COMMAND, ROOT, PlatformUnderTest, wait_until
 
-pytestmark = pytest.mark.xdist_group("bad_input")
 PACKS = "case_labels,obs_gov"
 
 

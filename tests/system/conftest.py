@@ -1,7 +1,8 @@
 """One whole platform for all system tests of a test process: own run directory, own ports, nothing left behind.
 
 The tests share it because a platform takes ten seconds to come up and every fact here is about one that keeps running.
-Each test begins its own run, so runs never mix.
+Each test begins its own run, so runs never mix. Test processes may run system tests side by side: each makes the fixtures of a
+session or a module for itself, and two platforms share no port, no folder and no server.
 """
 
 from __future__ import annotations
@@ -17,11 +18,10 @@ from tests.system.platform_under_test import PlatformUnderTest
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """All system tests go to one test process: they share one platform."""
+    """All tests here are system tests, for `-m`."""
     for item in items:
         if "tests/system" in item.nodeid:
             item.add_marker(pytest.mark.system)
-            item.add_marker(pytest.mark.xdist_group("platform"))
 
 
 @pytest.fixture(scope="session")
