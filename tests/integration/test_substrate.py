@@ -181,6 +181,26 @@ def test_a_killed_store_finds_its_objects_again(short_dir, monkeypatch, database
     assert objectstore.store_environment(short_dir, memory_mib=224)["GOMEMLIMIT"] == limit
 
 
+def test_an_older_version_in_between_finds_no_names_and_hides_none(short_dir, monkeypatch) -> None:
+    """Started on a store with one database it makes its eight and finds nothing; this version then finds what it had put, and
+    what the older one put is found when the one database is moved aside."""
+
+    def put(name: str) -> set[str]:
+        with start_store(short_dir) as store:
+            client = client_for(store.endpoint, store.access_key, store.secret_key)
+            found = {entry["Key"] for entry in client.list_objects_v2(Bucket=store.bucket).get("Contents", [])}
+            client.put_object(Bucket=store.bucket, Key=name, Body=b"it")
+        return found
+
+    assert put("ours") == set()
+    with monkeypatch.context() as before:
+        before.setattr(objectstore, "_names_database", lambda _data: {})
+        assert put("theirs") == set()
+    assert put("ours/2") == {"ours"}
+    (short_dir / "objects" / "filerldb").rename(short_dir / "filerldb.aside")
+    assert put("later") == {"theirs"}
+
+
 def test_the_store_refuses_strangers(object_store) -> None:
     """A wrong secret is refused."""
     stranger = client_for(object_store.endpoint, object_store.access_key, "wrong")

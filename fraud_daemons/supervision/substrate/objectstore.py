@@ -95,7 +95,8 @@ def store_environment(run_dir: Path, *, memory_mib: int) -> dict[str, str]:
 
 def _names_database(data: Path) -> dict[str, str]:
     """Where the store keeps its objects' names: in one database, with a write buffer of 16 MB. It would take eight, for
-    files by the billion; a store that has its names in eight keeps them there."""
+    files by the billion; a store that has its names in eight keeps them there. A version that knows eight alone makes them
+    beside our one, and finds no names: started here once, it must not hide ours."""
     if _has_eight_databases(data):
         return {}
     return {
@@ -104,7 +105,7 @@ def _names_database(data: Path) -> dict[str, str]:
 
 
 def _has_eight_databases(data: Path) -> bool:
-    return (data / "filerldb2" / "00").exists()
+    return (data / "filerldb2" / "00").exists() and not (data / "filerldb").exists()
 
 
 def remove_stray_sockets(ports: Mapping[str, int]) -> None:
