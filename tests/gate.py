@@ -18,7 +18,7 @@ from fraud_daemons.domain.identity import derived_id
 from fraud_daemons.runtime.activity import Activity
 from fraud_daemons.state import principals
 from fraud_daemons.state.principals import Principal
-from fraud_daemons.workers.control_ingress._gate_intake import Admitted, Appended, Intake
+from fraud_daemons.workers.control_ingress._gate_intake import Admitted, Appended, Intake, admitted_answers
 from fraud_daemons.workers.control_ingress.ingestion_gate import WORKER
 from tests.line import Line
 
@@ -111,8 +111,10 @@ def open_gate(line: Line, *, settings: Mapping[str, Any] | None = None) -> Itera
 def admit_everything(_gate: Intake, items: Sequence[Item], principal: Principal) -> Admitted:
     """Instead of `Intake.admit`: the pass-through, which says yes to every event of the right shape and keeps nothing."""
     candidates, _ = judge(items, scope=principal.event_types, currency=None, known_runs=named_runs(items))
-    nothing = Appended((), ())
-    return Admitted(Settled(tuple(candidates), (), ()), {}, [(0, 0)] * len(candidates), SystemClock().now(), nothing)
+    at = SystemClock().now()
+    places = [(0, 0)] * len(candidates)
+    appended = Appended(places, admitted_answers(candidates, places, at=at), ())
+    return Admitted(Settled(tuple(candidates), (), ()), {}, at, appended)
 
 
 def traffic(number: int, *, run: str, amount_minor: int = 1000, **payload: Any) -> dict[str, Any]:

@@ -14,10 +14,16 @@ from contextlib import AbstractContextManager, contextmanager
 from fraud_daemons.bus.port import Log, OutRecord, Record, TopicPartition, check_no_gap, partition_of
 from fraud_daemons.errors import FatalFault
 from fraud_daemons.postgres_runtime.connector import Connection
+from fraud_daemons.postgres_runtime.copying import copying
 from fraud_daemons.postgres_runtime.statements import load
 
 CHANNEL_PREFIX = "bus_"
 _SQL = "fraud_daemons.bus.sql"
+_COPY = (
+    b'copy bus.log (topic, "partition", "position", event_id, record_key, platform_run_id, body)'
+    b" from stdin (format binary)"
+)
+_TYPES = ("text", "int4", "int8", "text", "text", "text", "bytea")
 
 
 def channel_of(topic: str) -> str:
@@ -35,27 +41,40 @@ class PostgresLog:
     def append(
         self, records: Sequence[OutRecord], *, producer: str | None = None, sequences: Sequence[int] | None = None
     ) -> list[tuple[int, int] | None]:
-        if not records:
-            return []
+        if producer is None or sequences is None or not records:
+            with self.appending(records) as places:
+                pass
+            return [*places]
         targets = self._targets(records)
-        taken: set[int] = set()
-        if producer is not None and sequences is not None:
-            taken = self._claim_sequences(producer, targets, sequences)
-        new = [target for index, target in enumerate(targets) if index not in taken] if taken else targets
-        next_position = self._advance(Counter(new)) if new else {}
-        answer: list[tuple[int, int] | None] = []
+        taken = self._claim_sequences(producer, targets, sequences)
+        new = [index for index in range(len(records)) if index not in taken]
+        with self._writing([records[index] for index in new], [targets[index] for index in new]) as places:
+            pass
+        placed = dict(zip(new, places, strict=True))
+        return [placed.get(index) for index in range(len(records))]
+
+    @contextmanager
+    def appending(self, records: Sequence[OutRecord]) -> Iterator[list[tuple[int, int]]]:
+        """As `append`, but the server writes the records while the block runs: for what needs only their places."""
+        with self._writing(records, self._targets(records)) as places:
+            yield places
+
+    @contextmanager
+    def _writing(
+        self, records: Sequence[OutRecord], targets: Sequence[TopicPartition]
+    ) -> Iterator[list[tuple[int, int]]]:
+        """(partition, position) of each record; they are written when the block has ended."""
+        next_position = self._advance(Counter(targets)) if records else {}
+        places: list[tuple[int, int]] = []
         rows = []
-        for index, ((topic, key, event_id, run, body), target) in enumerate(zip(records, targets, strict=True)):
-            if index in taken:
-                answer.append(None)
-                continue
+        for (topic, key, event_id, run, body), target in zip(records, targets, strict=True):
             position = next_position[target]
             next_position[target] = position + 1
             partition = target[1]
-            answer.append((partition, position))
+            places.append((partition, position))
             rows.append((topic, partition, position, event_id, key, run, body))
-        self._write(rows)
-        return answer
+        with copying(self._connection, _COPY, _TYPES, rows):
+            yield places
 
     def read(self, positions: Mapping[TopicPartition, int], *, limit: int) -> list[Record]:
         where = sorted(positions)
@@ -120,18 +139,6 @@ class PostgresLog:
         if idle:
             self._connection.execute("select pg_notify(channel, '') from unnest(%s::text[]) as c(channel)", (idle,))
         return {TopicPartition(topic, partition): base for topic, partition, base, _ in rows}
-
-    def _write(self, rows: Sequence[tuple[str, int, int, str, str, str, bytes]]) -> None:
-        if not rows:
-            return
-        statement = (
-            'copy bus.log (topic, "partition", "position", event_id, record_key, platform_run_id, body)'
-            " from stdin (format binary)"
-        )
-        with self._connection.cursor() as cursor, cursor.copy(statement) as copy:
-            copy.set_types(["text", "int4", "int8", "text", "text", "text", "bytea"])
-            for row in rows:
-                copy.write_row(row)
 
     def _claim_sequences(self, producer: str, targets: Sequence[TopicPartition], sequences: Sequence[int]) -> set[int]:
         """Indexes of records whose sequence was already taken; moves the producer's rows on for the others."""

@@ -35,15 +35,24 @@ LINGERS_MAX = 4
 
 
 class Entry(NamedTuple):
-    """What the evidence says about one record of the bus: its position, its run, and a JSON value."""
+    """What the evidence says about a record of the bus: its position, its run, and a JSON value.
+
+    Or about several of one run, at positions one after the other: then `value` is a fragment with a comma between two.
+    """
 
     position: int
     platform_run_id: str
     value: Any
+    records: int = 1
+
+    @property
+    def last(self) -> int:
+        return self.position + self.records - 1
 
 
 Entries = Callable[[Connection, TopicPartition, int, int], Sequence[Entry]]
-"""(connection, partition, first position, limit) -> one entry per record in order, the same every time it is asked."""
+"""(connection, partition, first position, limit) -> entries of up to so many records in order, the same every time it is
+asked."""
 
 Render = Callable[[Connection, Sequence[Record]], list[Any]]
 """Records of one run and range -> JSON values, one per record, the same every time it is asked."""
@@ -190,7 +199,7 @@ class Sealer(PlainActivity):
                     if entries[0].position != position:  # entries need not be read through the bus
                         raise trimmed_away(*target, position=position, begins=entries[0].position)
                     made += self._segments(connection, target, entries)
-                    checkpoints.advance(claim, {where: (position, entries[-1].position + 1)})
+                    checkpoints.advance(claim, {where: (position, entries[-1].last + 1)})
             intend(connection, self._schema, [segment for segment, _ in made])
         self._limit = min(self._records_max, self._limit * 2) if made else self._limit
         for segment, body in made:
@@ -223,7 +232,7 @@ class Sealer(PlainActivity):
     def _segment(
         self, where: TopicPartition, run: str, entries: Sequence[Entry], previous: str
     ) -> tuple[Segment, bytes]:
-        first, last = entries[0].position, entries[-1].position
+        first, last = entries[0].position, entries[-1].last
         facts = {
             "platform_run_id": run,
             "family": self._family,
@@ -252,7 +261,7 @@ class Sealer(PlainActivity):
             where.partition,
             first,
             last,
-            len(entries),
+            sum(entry.records for entry in entries),
             previous,
             sha256,
             key,

@@ -28,6 +28,8 @@ UNANSWERED_PROBES_MAX = 10
 between, about half a minute; a service that answers anybody is only slow."""
 CONNECTIONS_MAX = 200
 PORTS_TRIED_MAX = 20
+RECEIVED_BYTES_MAX = 128 * 1024
+"""At a time: a batch comes in two pieces, where the server's default of 8 KB makes thirty turns of its loop."""
 DRAIN_SECONDS = 5.0
 CLOSE_SECONDS = 1.0
 
@@ -119,6 +121,7 @@ class HttpService(PlainActivity):
             threads=self._threads,
             connection_limit=CONNECTIONS_MAX,
             max_request_body_size=self._body_bytes_max,
+            recv_bytes=RECEIVED_BYTES_MAX,
             channel_timeout=60,
             asyncore_use_poll=True,  # select() refuses descriptors above 1023
             ident=None,

@@ -6,7 +6,8 @@ each, so two requests never wait for each other in a circle.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
 from typing import NamedTuple
@@ -15,8 +16,9 @@ from psycopg.errors import UniqueViolation
 
 from fraud_daemons.domain.admission import Candidate, Identity, Refusal
 from fraud_daemons.postgres_runtime.connector import Connection
+from fraud_daemons.postgres_runtime.copying import copying
 from fraud_daemons.postgres_runtime.statements import load
-from fraud_daemons.state.arrays import Table, copy_in
+from fraud_daemons.state.arrays import Table
 
 _SQL = "fraud_daemons.state.sql"
 
@@ -86,26 +88,28 @@ class Overtaken(Exception):
     """Another request admitted one of the events between our look and our insert: the transaction must roll back."""
 
 
-def admit(
-    connection: Connection,
-    candidates: Sequence[Candidate],
-    places: Sequence[tuple[int, int]],
-    *,
-    producer: str,
-    at: datetime,
-) -> None:
-    """Write the admissions of events that were just appended at `places`, and that were not admitted when we looked.
+AdmissionRow = tuple[str, str, str, str, str, str, int, int, datetime]
+"""As the columns of the table below."""
 
-    In key order, as every request does. Raises Overtaken.
-    """
-    rows = sorted(
-        (run, event_type, event_id, payload_hash, producer, topic, partition, position, at)
+
+def rows_of(
+    candidates: Sequence[Candidate], places: Sequence[tuple[int, int]], *, producer: str, at: datetime
+) -> list[AdmissionRow]:
+    """The admissions of events that were appended at `places`, in key order, as every request writes them."""
+    return sorted(
+        (event_id, event_type, run, payload_hash, producer, topic, partition, position, at)
         for (_, (run, event_type, event_id), topic, _, _, payload_hash), (partition, position) in zip(
             candidates, places, strict=True
         )
     )
+
+
+@contextmanager
+def admitting(connection: Connection, rows: Sequence[AdmissionRow]) -> Iterator[None]:
+    """Write admissions that were not there when we looked; the server does it while the block runs. Raises Overtaken."""
     try:
-        copy_in(connection, _ADMISSIONS, rows)
+        with copying(connection, _ADMISSIONS.copy_statement, _ADMISSIONS.types, rows):
+            yield
     except UniqueViolation as error:
         raise Overtaken from error
 
@@ -113,7 +117,7 @@ def admit(
 _ADMISSIONS = Table(
     "ig.admissions",
     (
-        ("platform_run_id", "text"), ("event_type", "text"), ("event_id", "text"), ("payload_hash", "text"),
+        ("event_id", "text"), ("event_type", "text"), ("platform_run_id", "text"), ("payload_hash", "text"),
         ("producer", "text"), ("topic", "text"), ("partition", "int4"), ("position", "int8"), ("admitted_at", "timestamptz"),
     ),
 )  # fmt: skip

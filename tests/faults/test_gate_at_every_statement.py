@@ -16,6 +16,7 @@ import pytest
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
 from fraud_daemons.acceptance.wire_proxy import Strike, WireProxy
+from fraud_daemons.bus import postgres_log
 from fraud_daemons.bus.postgres_log import PostgresLog
 from fraud_daemons.clock import SystemClock
 from fraud_daemons.domain.admission import Item
@@ -199,17 +200,17 @@ def test_a_commit_or_its_answer_is_lost(line: Line, strike: Strike, proof: str, 
 
 def _strike_at_the_admission(line: Line, gate: Gate, proxy: WireProxy, strike: Strike, path: str, body: bytes) -> None:
     """Armed at the append, so that no reading transaction takes the blow; the answer is 503 with Retry-After."""
-    append = PostgresLog.append
+    append = PostgresLog.appending
 
     def arming(self: PostgresLog, *arguments: Any, **named: Any) -> Any:
         proxy.arm(strike)
         return append(self, *arguments, **named)
 
-    PostgresLog.append = arming  # type: ignore[method-assign]
+    PostgresLog.appending = arming  # type: ignore[method-assign]
     try:
         answer = gate.request("POST", path, body)
     finally:
-        PostgresLog.append = append  # type: ignore[method-assign]
+        PostgresLog.appending = append  # type: ignore[method-assign]
         proxy.pass_on()
     assert (answer.status, answer.body["error"]) == (503, "unavailable")
     assert int(answer.headers["Retry-After"]) >= 1
@@ -220,8 +221,10 @@ def fail(*_arguments: Any, **_named: Any) -> Any:
     raise TransientFault("the bus gives no answer", reason="bus: no answer")
 
 
-def append_and_fail(append: Callable[..., Any], *arguments: Any, **named: Any) -> Any:
-    append(*arguments, **named)
+@contextmanager
+def append_and_fail(append: Callable[..., Any], *arguments: Any) -> Iterator[Any]:
+    with append(*arguments) as places:
+        yield places
     fail()
 
 
@@ -238,13 +241,13 @@ def test_a_bus_that_fails_before_during_and_after_the_append(
             with monkeypatch.context() as failing:
                 match moment:
                     case "before":
-                        failing.setattr(PostgresLog, "append", fail)
+                        failing.setattr(PostgresLog, "appending", fail)
                     case "during":  # positions are taken, no record is written yet
-                        failing.setattr(PostgresLog, "_write", fail)
+                        failing.setattr(postgres_log, "copying", fail)
                     case _:
-                        append = PostgresLog.append
+                        append = PostgresLog.appending
                         failing.setattr(
-                            PostgresLog, "append", lambda *a, _append=append, **n: append_and_fail(_append, *a, **n)
+                            PostgresLog, "appending", lambda *a, _append=append: append_and_fail(_append, *a)
                         )
                 for _ in range(2):
                     answer = gate.request("POST", "/v1/events", body)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import Any
 
 import orjson
@@ -37,9 +38,12 @@ def sealed(line: Line, fresh: FreshReceipts, *, limit: int) -> dict[TopicPartiti
             entries: Sealed = []
             while len(entries) < head:
                 step = fresh.entries(connection, where, len(entries), limit)
-                assert 0 < len(step) <= limit
-                entries += [(e.position, e.platform_run_id, orjson.loads(orjson.dumps(e.value))) for e in step]
-                assert orjson.dumps(step[0].value) == orjson.dumps(entries[-len(step)][2], option=orjson.OPT_SORT_KEYS)
+                assert 0 < sum(entry.records for entry in step) <= limit
+                for entry in step:
+                    values = orjson.loads(said := orjson.dumps([entry.value]))
+                    assert said == orjson.dumps(values, option=orjson.OPT_SORT_KEYS), "canonical"
+                    assert len(values) == entry.records
+                    entries += [(entry.position + n, entry.platform_run_id, value) for n, value in enumerate(values)]
             assert [position for position, _, _ in entries] == list(range(head))
             found[where] = entries
     return found
@@ -77,15 +81,28 @@ def test_whatever_was_not_kept_is_read_and_the_rest_is_used(line: Line, looks: l
 
 
 def test_what_is_kept_is_bounded_and_given_once(line: Line, looks: list[int]) -> None:
-    """A third request that finds no room empties what is kept; what was given for an object is not given again."""
+    """A third request that finds no room is not kept; what was given for an object is not given again."""
     line.begin_run()
-    fresh = FreshReceipts(records_max=12)
+    fresh = FreshReceipts(records_max=10)
     for number in range(3):
-        admit(line, fresh, events_of(range(number * 5, number * 5 + 5), run=RUN))  # the third finds no room
-    assert fresh._records == 5
+        admit(line, fresh, [traffic(number * 5 + n, run=RUN) for n in range(5)])  # the third finds no room
+    assert fresh._records == 10
     first = sealed(line, fresh, limit=100)
-    assert looks, "the two requests before"
+    assert looks, "the third request"
+    assert sum(map(len, first.values())) == 15
     assert fresh._records == 0
     looks.clear()
     assert first == sealed(line, fresh, limit=100)
     assert len(looks) == sum(bool(entries) for entries in first.values())
+
+
+def test_a_request_that_names_two_runs_is_read_from_its_rows(line: Line, looks: list[int]) -> None:
+    """The receipts of an object are of one run."""
+    line.begin_run()
+    line.begin_run("platform_20260102T000000Z")
+    fresh = FreshReceipts()
+    admit(line, fresh, [traffic(1, run=RUN), traffic(1, run="platform_20260102T000000Z"), traffic(2, run=RUN)])
+    assert fresh._records == 0
+    entries = [entry for each in sealed(line, fresh, limit=100).values() for entry in each]
+    assert looks
+    assert Counter(run for _, run, _ in entries) == {RUN: 2, "platform_20260102T000000Z": 1}

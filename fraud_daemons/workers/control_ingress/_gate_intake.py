@@ -38,7 +38,7 @@ from fraud_daemons.runtime.database import Database
 from fraud_daemons.state import admissions, runs
 from fraud_daemons.state.admissions import Receipt
 from fraud_daemons.state.principals import Principal
-from fraud_daemons.workers.control_ingress._gate_receipts import FreshReceipts
+from fraud_daemons.workers.control_ingress._gate_receipts import FreshReceipts, Lot, lots
 
 ATTEMPTS_MAX = 3
 HOPE_AFTER_BATCHES = 8
@@ -56,22 +56,23 @@ Place = tuple[int, int]
 
 
 class Appended(NamedTuple):
-    """The records of fresh candidates: whose each is, and where it stands. A mark has one per partition."""
+    """What became of fresh candidates, made while the server wrote them: to be said when that is committed."""
 
-    candidates: Sequence[Candidate]
     places: Sequence[Place]
+    """Of a mark the first of its places."""
+    answers: Sequence[str]
+    lots: Sequence[Lot]
 
 
 @dataclass(frozen=True)
 class Admitted:
-    """How a settled batch ended: the receipts that were there before, and the place of each fresh candidate."""
+    """How a settled batch ended: the receipts that were there before, and what became of each fresh candidate."""
 
     settled: Settled
     known: Mapping[Identity, Receipt]
-    places: Sequence[Place]
-    """Of `settled.fresh`, in its order; of a mark the first of its places."""
     at: datetime
     appended: Appended
+    """Of `settled.fresh`, in its order."""
 
 
 Decide = Callable[[Mapping[Identity, Receipt]], Settled]
@@ -129,7 +130,7 @@ class Intake:
                     admitted = self._write(connection, known, decide(known), principal, at=self._clock.now())
             except admissions.Overtaken:
                 continue
-            self._fresh.keep(*admitted.appended, producer=principal.name, at=admitted.at)
+            self._fresh.keep(admitted.appended.lots)
             self._count(admitted.settled)
             self._remember(admitted, principal, candidates=len(candidates))
             return admitted
@@ -158,8 +159,8 @@ class Intake:
         new_ids = admissions.quarantine(connection, settled.refusals, producer=principal.name, at=at)
         admissions.count_repeats(connection, _by_type(settled.repeats), producer=principal.name)
         refused = _quarantine_records(settled.refusals, new_ids)
-        places, appended = self._append(connection, settled.fresh, refused, producer=principal.name, at=at)
-        return Admitted(settled, known, places, at, appended)
+        appended = self._append(connection, settled.fresh, refused, producer=principal.name, at=at)
+        return Admitted(settled, known, at, appended)
 
     def admit_again(self, connection: Connection, fresh: Sequence[Candidate], *, producer: str, at: datetime) -> bool:
         """Admit what was refused before, in the caller's transaction; False when another request was faster: roll back."""
@@ -178,31 +179,34 @@ class Intake:
         *,
         producer: str,
         at: datetime,
-    ) -> tuple[list[Place], Appended]:
-        """Records and receipts of fresh candidates, and other records behind them: each candidate's place, and all that
-        was appended for them. Raises Overtaken."""
-        records, owners, first_of = self._records(connection, fresh)
-        placed = [place or (0, 0) for place in self._bus.log(connection).append([*records, *others])]
-        places = [placed[index] for index in first_of]
-        admissions.admit(connection, fresh, places, producer=producer, at=at)
-        return places, Appended(owners, placed[: len(owners)])
+    ) -> Appended:
+        """Records and receipts of fresh candidates, and other records behind them. While the server writes the ones, the
+        others are made. Raises Overtaken."""
+        owners, first_of = self._spread(connection, fresh)
+        records = [OutRecord(topic, key, event_id, run, body) for _, (run, _, event_id), topic, key, body, _ in owners]
+        with self._bus.log(connection).appending([*records, *others]) as placed:
+            places = [placed[index] for index in first_of]
+            rows = admissions.rows_of(fresh, places, producer=producer, at=at)
+        with admissions.admitting(connection, rows):
+            answered = admitted_answers(fresh, places, at=at)
+            receipts = lots(owners, placed[: len(owners)], producer=producer, at=at)
+        return Appended(places, answered, receipts)
 
-    def _records(
-        self, connection: Connection, fresh: Sequence[Candidate]
-    ) -> tuple[list[OutRecord], list[Candidate], list[int]]:
-        """What to append, whose each is, and the index of each candidate's (first) record. A mark goes to every partition."""
+    def _spread(self, connection: Connection, fresh: Sequence[Candidate]) -> tuple[Sequence[Candidate], Sequence[int]]:
+        """A candidate for each record, and the index of the (first) one of each: a mark goes to every partition."""
+        if not any(candidate.identity.event_type == PROGRESS_MARK for candidate in fresh):
+            return fresh, range(len(fresh))
         partitions = self._bus.partitions(connection)
-        records: list[OutRecord] = []
-        owners: list[Candidate] = []
+        spread: list[Candidate] = []
         first_of: list[int] = []
         for candidate in fresh:
-            _, (run, event_type, event_id), topic, key, body, _ = candidate
-            first_of.append(len(records))
-            keys = keys_of_partitions(partitions.get(topic, 1)) if event_type == PROGRESS_MARK else (key,)
-            for each in keys:
-                records.append(OutRecord(topic, each, event_id, run, body))
-                owners.append(candidate)
-        return records, owners, first_of
+            first_of.append(len(spread))
+            if candidate.is_mark:
+                keys = keys_of_partitions(partitions.get(candidate.topic, 1))
+                spread += [candidate._replace(key=key) for key in keys]
+            else:
+                spread.append(candidate)
+        return spread, first_of
 
     def _known(self, named: set[str]) -> set[str]:
         """Those of the named runs that exist. A run may be retired: nothing of it is admitted then, for what would be known
@@ -237,11 +241,8 @@ def answers(admitted: Admitted) -> list[str]:
     """One answer per event as a JSON object, in the order of the request."""
     settled = admitted.settled
     found = [""] * (len(settled.fresh) + len(settled.repeats) + len(settled.refusals))
-    stamp = _stamp(admitted.at)
-    for (index, identity, topic, _, _, digest), (partition, position) in zip(
-        settled.fresh, admitted.places, strict=True
-    ):
-        found[index] = _receipt_answer("ADMITTED", identity.event_id, topic, partition, position, digest, stamp)
+    for candidate, answer in zip(settled.fresh, admitted.appended.answers, strict=True):
+        found[candidate.nth] = answer
     receipts = _receipts_of_repeats(admitted) if settled.repeats else {}
     for index, identity in settled.repeats:
         digest, _, topic, partition, position, at = receipts[identity]
@@ -251,9 +252,18 @@ def answers(admitted: Admitted) -> list[str]:
     return found
 
 
+def admitted_answers(fresh: Sequence[Candidate], places: Sequence[Place], *, at: datetime) -> list[str]:
+    """What is said of each fresh candidate once it is committed."""
+    stamp = _stamp(at)
+    return [
+        _receipt_answer("ADMITTED", event_id, topic, partition, position, digest, stamp)
+        for (_, (_, _, event_id), topic, _, _, digest), (partition, position) in zip(fresh, places, strict=True)
+    ]
+
+
 def _receipts_of_repeats(admitted: Admitted) -> Mapping[Identity, Receipt]:
     """What was there before, and what came earlier in the same batch."""
-    fresh = zip(admitted.settled.fresh, admitted.places, strict=True)
+    fresh = zip(admitted.settled.fresh, admitted.appended.places, strict=True)
     return {
         **{c.identity: Receipt(c.payload_hash, "", c.topic, *place, admitted.at) for c, place in fresh},
         **admitted.known,

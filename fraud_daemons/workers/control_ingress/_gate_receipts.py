@@ -25,27 +25,47 @@ from fraud_daemons.postgres_runtime.connector import Connection
 from fraud_daemons.runtime.sealing import Entry
 from fraud_daemons.state import admissions
 
-RECORDS_KEPT_MAX = 20_000
-"""Some 6 MB. Four topics fill an object every 8,000 records."""
+RECORDS_KEPT_MAX = 40_000
+"""Some 10 MB. Four topics fill an object every 8,000 records."""
 
 _stamp = lru_cache(maxsize=64)(iso)  # a batch shares one moment
 
 
-class Row(NamedTuple):
-    """What a receipt says beside its place and its request."""
-
-    platform_run_id: str
-    event_type: str
-    event_id: str
-    payload_hash: str
-
-
-class _Lot(NamedTuple):
+class Lot(NamedTuple):
     """Receipts of one request in one partition, at positions one after the other."""
 
-    rows: list[Row]
-    producer: str
-    admitted_at: datetime
+    where: TopicPartition
+    first_position: int
+    platform_run_id: str
+    records: int
+    text: str
+    """The receipts as JSON, a comma between two."""
+
+
+def lots(
+    candidates: Sequence[Candidate], places: Sequence[tuple[int, int]], *, producer: str, at: datetime
+) -> list[Lot]:
+    """The receipts of one request, a candidate per record, each partition's positions ascending.
+
+    None for a request that names several runs: its receipts are read from their rows.
+    """
+    runs = {candidate.identity.platform_run_id for candidate in candidates}
+    if len(runs) != 1:
+        return []
+    texts: dict[tuple[str, int], tuple[int, list[str]]] = {}
+    stamp, quoted = _stamp(at), _quoted(producer)
+    for (_, (_, event_type, event_id), topic, _, _, digest), (partition, position) in zip(
+        candidates, places, strict=True
+    ):
+        where = topic, partition
+        if where not in texts:
+            texts[where] = position, []
+        texts[where][1].append(_receipt(topic, partition, position, event_type, event_id, digest, quoted, stamp))
+    run = runs.pop()
+    return [
+        Lot(TopicPartition(*where), first, run, len(receipts), ",".join(receipts))
+        for where, (first, receipts) in texts.items()
+    ]
 
 
 class FreshReceipts:
@@ -54,63 +74,44 @@ class FreshReceipts:
     def __init__(self, *, records_max: int = RECORDS_KEPT_MAX) -> None:
         self._records_max = records_max
         self._lock = threading.Lock()
-        self._lots: dict[TopicPartition, dict[int, _Lot]] = defaultdict(dict)
+        self._lots: dict[TopicPartition, dict[int, Lot]] = defaultdict(dict)
         self._records = 0
 
-    def keep(
-        self, candidates: Sequence[Candidate], places: Sequence[tuple[int, int]], *, producer: str, at: datetime
-    ) -> None:
-        """Receipts of one committed request, a candidate per record, each partition's positions ascending."""
-        lots: dict[tuple[str, int], tuple[int, list[Row]]] = {}
-        for (_, (run, event_type, event_id), topic, _, _, digest), (partition, position) in zip(
-            candidates, places, strict=True
-        ):
-            where = topic, partition
-            if where not in lots:
-                lots[where] = position, []
-            lots[where][1].append(Row(run, event_type, event_id, digest))
+    def keep(self, committed: Sequence[Lot]) -> None:
+        """Keep the lots of a committed request; those that find no room are not kept."""
         with self._lock:
-            if self._records + len(places) > self._records_max:
-                self._lots.clear()
-                self._records = 0
-            for where, (first, rows) in lots.items():
-                self._lots[TopicPartition(*where)][first] = _Lot(rows, producer, at)
-            self._records += len(places)
+            for lot in committed:
+                if self._records + lot.records <= self._records_max:
+                    self._lots[lot.where][lot.first_position] = lot
+                    self._records += lot.records
 
     def entries(self, connection: Connection, where: TopicPartition, position: int, limit: int) -> list[Entry]:
-        """What the sealer asks for: one receipt per record in order, at hand or from the rows.
+        """What the sealer asks for: receipts in order, those of a request together or from the rows one by one.
 
         At hand they are given once: who needs them again, after a fault, reads the rows.
         """
         taken, missing = self._take(where, position, limit)
         if taken:
-            return [entry for first, lot in taken for entry in _entries(where, first, lot)]
+            return [
+                Entry(lot.first_position, lot.platform_run_id, orjson.Fragment(lot.text), lot.records) for lot in taken
+            ]
         return _committed(connection, where, position, missing)
 
-    def _take(self, where: TopicPartition, position: int, limit: int) -> tuple[list[tuple[int, _Lot]], int]:
+    def _take(self, where: TopicPartition, position: int, limit: int) -> tuple[list[Lot], int]:
         """Whole lots from a position on, of up to `limit` records; and without any, how many records to read instead:
         up to where the next lot begins, so that it can be used."""
         with self._lock:
             lots = self._lots[where]
             for passed in [first for first in lots if first < position]:
-                self._records -= len(lots.pop(passed).rows)
-            taken: list[tuple[int, _Lot]] = []
+                self._records -= lots.pop(passed).records
+            taken: list[Lot] = []
             at, left = position, limit
-            while at in lots and left >= len(lots[at].rows):
-                lot = lots.pop(at)
-                taken.append((at, lot))
-                at, left = at + len(lot.rows), left - len(lot.rows)
+            while at in lots and left >= lots[at].records:
+                taken.append(lot := lots.pop(at))
+                at, left = at + lot.records, left - lot.records
             self._records -= limit - left
             following = min((first for first in lots if first > position), default=position + limit)
         return taken, min(limit, following - position)
-
-
-def _entries(where: TopicPartition, first: int, lot: _Lot) -> list[Entry]:
-    stamp = _stamp(lot.admitted_at)
-    return [
-        Entry(at, row.platform_run_id, _receipt(where, at, row, lot.producer, stamp))
-        for at, row in enumerate(lot.rows, first)
-    ]
 
 
 def _committed(connection: Connection, where: TopicPartition, position: int, limit: int) -> list[Entry]:
@@ -122,17 +123,18 @@ def _committed(connection: Connection, where: TopicPartition, position: int, lim
         if found is None:
             raise without_row(f"{where.topic}/{where.partition}/{at}", "ig.admissions")
         event_type, payload_hash, producer, admitted_at = found
-        row = Row(run, event_type, event_id, payload_hash)
-        entries.append(Entry(at, run, _receipt(where, at, row, producer, _stamp(admitted_at))))
+        receipt = _receipt(*where, at, event_type, event_id, payload_hash, _quoted(producer), _stamp(admitted_at))
+        entries.append(Entry(at, run, orjson.Fragment(receipt)))
     return entries
 
 
-def _receipt(where: TopicPartition, position: int, row: Row, producer: str, stamp: str) -> orjson.Fragment:
+def _receipt(
+    topic: str, partition: int, position: int, event_type: str, event_id: str, digest: str, quoted: str, stamp: str
+) -> str:
     """The receipt as canonical JSON, put together by hand: of an admitted event only the sender's name may need escapes."""
-    return orjson.Fragment(
-        f'{{"admitted_at":"{stamp}","event_id":"{row.event_id}","event_type":"{row.event_type}",'
-        f'"partition":{where.partition},"payload_hash":"{row.payload_hash}","position":{position},'
-        f'"producer":{_quoted(producer)},"topic":"{where.topic}"}}'
+    return (
+        f'{{"admitted_at":"{stamp}","event_id":"{event_id}","event_type":"{event_type}","partition":{partition},'
+        f'"payload_hash":"{digest}","position":{position},"producer":{quoted},"topic":"{topic}"}}'
     )
 
 
