@@ -5,18 +5,22 @@ What people did stays - cases, labels -, and so do reports, the ledgers of objec
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Final
+from typing import Any, Final
 
 from psycopg import sql
 
+from fraud_daemons.config.dsns import EVENT_BUS_DSN
+from fraud_daemons.domain.envelope import OUTPUTS, TRUTH
 from fraud_daemons.postgres_runtime.connector import Connection, ConnectionOf
 from fraud_daemons.postgres_runtime.statements import load
 from fraud_daemons.state.every_server import every_server
 
 _SQL = "fraud_daemons.state.sql"
+_ARCHIVE_DSN: Final = "ARCHIVE_WRITER_LEDGER_DSN"
+_ARCHIVE_FAMILY: Final = "archive"
 TABLES: Final[Mapping[str, tuple[str, ...]]] = {
     "ig": ("admissions", "repeats", "quarantine"),
     "wsp": ("journal", "wsp_checkpoint"),
@@ -32,13 +36,16 @@ TABLES: Final[Mapping[str, tuple[str, ...]]] = {
 
 @dataclass(frozen=True)
 class Candidate:
-    """A run that ended, what its newest report says - None without one -, and whether another is asked for and not made."""
+    """A run that ended, what its newest report says - None without one -, and whether another is asked for and not made.
+
+    `anchors` = where each chain of its evidence ended, as the report has them."""
 
     platform_run_id: str
     verdict: str | None
     report_key: str | None
     reported_at: datetime | None
     caught_up: bool | None
+    anchors: Sequence[Mapping[str, Any]] | None
     asked: bool
 
 
@@ -52,10 +59,19 @@ def candidates(
     return [Candidate(*row) for row in rows]
 
 
-def last_admission(connection: Connection, run: str) -> datetime | None:
-    """When the run's newest event was admitted. `connection` = to IG_ADMISSION_DSN."""
-    row = connection.execute("select max(admitted_at) from ig.admissions where platform_run_id = %s", (run,)).fetchone()
-    return row[0] if row else None
+def came_after(at: ConnectionOf, run: str, anchors: Sequence[Mapping[str, Any]]) -> bool:
+    """Whether more of what the gate admitted for the run is archived than when these anchors were taken. When nothing of the
+    run is under way, now and then, that is whether events came."""
+    heads = at(EVENT_BUS_DSN).execute(
+        'select topic, "partition" from bus.heads where topic = any(%s)', ([*OUTPUTS, TRUTH],)
+    )
+    places = heads.fetchall()
+    rows = at(_ARCHIVE_DSN).execute(
+        load(_SQL, "retiring_archived.sql"),
+        {"run": run, "topics": [topic for topic, _ in places], "partitions": [partition for _, partition in places]},
+    )
+    known = {(end["topic"], end["partition"], end["sha256"]) for end in anchors if end["family"] == _ARCHIVE_FAMILY}
+    return not known.issuperset(rows)
 
 
 def last_redrive(at: ConnectionOf, run: str) -> datetime | None:

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from fraud_daemons.postgres_runtime.statements import load
 from fraud_daemons.runtime.retiring import REST_PER_STEP, ROWS_AT_ONCE_MAX, StateRetirer
 from fraud_daemons.state import progress, retiring
 from fraud_daemons.workers.control_ingress.ingestion_gate import WORKER as GATE
@@ -18,7 +19,7 @@ from fraud_daemons.workers.obs_gov._retiring import TOLD_MAX, Retiring
 from fraud_daemons.workers.obs_gov.run_reporter import WORKER as REPORTER
 from tests.gate import open_gate
 from tests.integration.test_trimming import Cut, cut_at
-from tests.integration.whole_line import BEHIND_THE_GATE, TRANSACTIONS, ask_for_report, reporter, whole_run
+from tests.integration.whole_line import BEHIND_THE_GATE, TRANSACTIONS, ask_for_report, reporter, settle, whole_run
 from tests.line import Line
 
 A_DAY = {"trim.run_age_days": 1.0}
@@ -122,8 +123,8 @@ def test_who_asks_for_all_retired_runs_gets_them(line: Line) -> None:
 
 
 def test_what_is_not_old_or_not_proved_whole_is_kept_and_named(whole: Line) -> None:
-    """Never the current run, none that is young, none with the policy off. No report, one that failed, one from before the
-    last event, one made while its records flowed: the state stays, and the run is named."""
+    """Never the current run, none that is young, none with the policy off. No report, one that failed, one made while its
+    records flowed, one that is being made: the state stays, and the run is named."""
     decide(whole, **{"trim.run_age_days": 0.0})
     whole.sql("update control.runs set started_at = %s where platform_run_id = %s", (whole.clock.now(), BESIDE))
     decide(whole)
@@ -133,8 +134,6 @@ def test_what_is_not_old_or_not_proved_whole_is_kept_and_named(whole: Line) -> N
     another_run_begins(whole)
     for spoil, mend, said in (
         ("update reporter.reports set verdict = 'FAIL'", "update reporter.reports set verdict = 'PASS'", "its newest report says FAIL"),
-        ("update reporter.reports set reported_at = '2000-01-01'", "update reporter.reports set reported_at = '2026-02-01'",
-         "events came after its newest report"),
         ("update reporter.reports set body = convert_to(replace(convert_from(body, 'UTF8'), '\"caught_up\":true', '\"caught_up\":false'), 'UTF8')",
          "update reporter.reports set body = convert_to(replace(convert_from(body, 'UTF8'), '\"caught_up\":false', '\"caught_up\":true'), 'UTF8')",
          "its newest report says PASS, while its records flowed"),
@@ -150,6 +149,36 @@ def test_what_is_not_old_or_not_proved_whole_is_kept_and_named(whole: Line) -> N
         whole.sql(mend)
     assert decide(whole) == {}
     assert retired(whole) == [whole.run], "mended it goes"
+
+
+def test_an_event_after_the_report_keeps_the_state_until_another_report_knows_of_it(whole: Line) -> None:
+    """The event went all its way since, and nothing of the run is under way: still the report that passed does not speak of it."""
+    event = next(body for body in whole.bodies("traffic") if body["event_type"] == "traffic")
+    with open_gate(whole) as gate:
+        assert gate.post([{**event, "event_id": "f" * 32}]).statuses == ["ADMITTED"]
+        for _ in range(2):
+            whole.drain(gate.activities[1:], advance_seconds=2.0)
+    for worker in BEHIND_THE_GATE:
+        settle(whole, worker)
+    asked = f"events came after its newest report; platform report --run {whole.run}"
+    assert decide(whole) == {"runs_not_retired": {whole.run: asked}}
+    ask_for_report(whole, reporter(whole), 2)
+    assert asked not in decide(whole).get("runs_not_retired", {}).values()
+
+
+def test_the_end_of_the_archive_is_found_without_reading_the_run(line: Line) -> None:
+    """However long the run and however many others there are: the index by run, its last row of a partition."""
+    line.sql(
+        "insert into archive.segments select 'platform_' || n %% 50, 'archive', topic, 0, n, n, 1, '', md5(n::text), '', 'COMPLETE'"
+        " from generate_series(1, 50000) n, unnest(array['traffic', 'truth']) topic where %s", (True,)
+    )  # fmt: skip
+    line.sql("analyze archive.segments")
+    of = {"run": "platform_7", "topics": ["traffic", "truth"], "partitions": [0, 0]}
+    statement = load("fraud_daemons.state.sql", "retiring_archived.sql")
+    plan = "\n".join(text for (text,) in line.sql(f"explain (analyze, timing off, costs off) {statement}", of))
+    assert "Index Scan Backward using segments_of_run" in plan
+    assert "Seq Scan" not in plan
+    assert "rows=1.00 loops=2" in plan or "rows=1 loops=2" in plan, plan
 
 
 FLOWS = ("traffic", "flows.bound", "flows.featured", "decisions", "action_outcomes", "case_triggers", "labels")

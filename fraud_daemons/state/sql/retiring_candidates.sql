@@ -1,6 +1,6 @@
 -- Runs that ended - another one began - before a moment and are not retired yet, oldest first, behind the run `after`, each
 -- with its newest report, and whether one is asked for and not made.
-select r.platform_run_id, p.verdict, p.object_key, p.reported_at, (convert_from(p.body, 'UTF8')::jsonb ->> 'caught_up')::boolean,
+select r.platform_run_id, p.verdict, p.object_key, p.reported_at, (p.body ->> 'caught_up')::boolean, p.body -> 'anchors',
        exists (
          select from reporter.requests q
          where q.platform_run_id = r.platform_run_id and not exists (
@@ -12,7 +12,7 @@ from (
   from control.runs
 ) as r
 left join lateral (
-  select verdict, object_key, reported_at, body
+  select verdict, object_key, reported_at, convert_from(body, 'UTF8')::jsonb as body
   from reporter.reports
   where platform_run_id = r.platform_run_id and state = 'COMPLETE'
   order by reported_at desc

@@ -11,7 +11,7 @@ from datetime import timedelta
 from itertools import islice
 from typing import Any, Final
 
-from fraud_daemons.config.dsns import IG_ADMISSION_DSN, PLATFORM_DSN
+from fraud_daemons.config.dsns import PLATFORM_DSN
 from fraud_daemons.errors import OverloadFault, TransientFault
 from fraud_daemons.postgres_runtime.connector import ConnectionOf
 from fraud_daemons.runtime.activity import Outcome, PlainActivity
@@ -117,14 +117,14 @@ def _told(behind: Sequence[Behind]) -> str | None:
 
 
 def _came_later(at: ConnectionOf, run: Candidate) -> str | None:
-    """What the report cannot know. Asked last: what comes while others are asked is met here."""
-    name = run.platform_run_id
+    """What the report cannot know. Asked when nothing was under way: what came before that is archived, and met here."""
+    name, what = run.platform_run_id, None
     redriven = retiring.last_redrive(at, name)
-    admitted = retiring.last_admission(at(IG_ADMISSION_DSN), name)
-    for last, what in (redriven, "a letter was redriven"), (admitted, "events came"):
-        if last is not None and run.reported_at is not None and last > run.reported_at:
-            return f"{what} after its newest report; platform report --run {name}"
-    return None
+    if redriven is not None and run.reported_at is not None and redriven > run.reported_at:
+        what = "a letter was redriven"
+    elif retiring.came_after(at, name, run.anchors or ()):
+        what = "events came"
+    return f"{what} after its newest report; platform report --run {name}" if what else None
 
 
 def _not_proved(run: Candidate) -> str | None:
