@@ -138,7 +138,7 @@ def test_what_is_not_old_or_not_proved_whole_is_kept_and_named(whole: Line) -> N
          "update reporter.reports set body = convert_to(replace(convert_from(body, 'UTF8'), '\"caught_up\":false', '\"caught_up\":true'), 'UTF8')",
          "its newest report says PASS, while its records flowed"),
         ("update reporter.reports set state = 'INTENT'", "update reporter.reports set state = 'COMPLETE'",
-         "no report says that it is whole"),
+         "a report about it is being made"),
         ("insert into reporter.requests select platform_run_id, 'another', requested_at from reporter.requests",
          "delete from reporter.requests where request_id = 'another'",
          "a report about it is being made"),

@@ -4,7 +4,8 @@ select r.platform_run_id, p.verdict, p.object_key, p.reported_at, (p.body ->> 'c
        exists (
          select from reporter.requests q
          where q.platform_run_id = r.platform_run_id and not exists (
-           select from reporter.reports o where o.platform_run_id = q.platform_run_id and o.request_id = q.request_id
+           select from reporter.reports o
+           where o.platform_run_id = q.platform_run_id and o.request_id = q.request_id and o.state <> 'INTENT'
          )
        )
 from (

@@ -1,7 +1,8 @@
 """Decides which runs are retired: ended long ago, proved whole by their last report, and nobody still at work on them.
 
-What flows for other runs has no say in it. A run that fails one of these keeps its state and is named in the heartbeat. The
-deed is a governance event. Who owns state deletes it afterwards (`runtime.retiring`).
+What flows for other runs has no say in it. A run that fails one of these keeps its state and is named in the heartbeat. Where
+nobody asked for a report it is asked for here, by then and not before: labels come for weeks. The deed is a governance event.
+Who owns state deletes it afterwards (`runtime.retiring`).
 """
 
 from __future__ import annotations
@@ -11,13 +12,15 @@ from datetime import timedelta
 from itertools import islice
 from typing import Any, Final
 
+from fraud_daemons.clock import iso
 from fraud_daemons.config.dsns import PLATFORM_DSN
+from fraud_daemons.domain.identity import derived_id
 from fraud_daemons.errors import OverloadFault, TransientFault
 from fraud_daemons.postgres_runtime.connector import ConnectionOf
 from fraud_daemons.runtime.activity import Outcome, PlainActivity
 from fraud_daemons.runtime.database import connections
 from fraud_daemons.runtime.worker import WorkerContext
-from fraud_daemons.state import governance, progress, retiring
+from fraud_daemons.state import governance, progress, reports, retiring
 from fraud_daemons.state.progress import Behind
 from fraud_daemons.state.retiring import Candidate
 
@@ -27,6 +30,7 @@ CANDIDATES_MAX: Final = 20
 TOLD_MAX: Final = 20
 """Runs named in the heartbeat, the oldest; the others are counted."""
 STAGES_TOLD_MAX: Final = 3
+BEING_MADE: Final = "a report about it is being made"
 
 
 class Retiring(PlainActivity):
@@ -66,13 +70,14 @@ class Retiring(PlainActivity):
         for run in found:
             self._after = run.platform_run_id
             why_not = _not_proved(run)
-            if why_not is None:
-                why_not = self._retire(run)
-                if why_not is None:
-                    return Outcome(records=1)
+            if why_not is not None:
                 self._keeping[run.platform_run_id] = why_not
-                return Outcome()
+                continue
+            why_not = self._looked_at(run)
+            if why_not is None:
+                return Outcome(records=1)
             self._keeping[run.platform_run_id] = why_not
+            return Outcome()
         if len(found) == CANDIDATES_MAX:
             return Outcome()
         self._kept = self._keeping
@@ -84,12 +89,31 @@ class Retiring(PlainActivity):
         with self._context.database.scope() as connection:
             return retiring.candidates(connection, ended_before=ended_before, limit=CANDIDATES_MAX, after=self._after)
 
-    def _retire(self, run: Candidate) -> str | None:
-        """Retire it; or why its state must stay although the report passed, by what the stores say now."""
+    def _looked_at(self, run: Candidate) -> str | None:
+        """None when it was retired; or why its state must stay, by what the stores say now."""
         try:
+            if run.verdict is None:
+                return self._nothing_admitted(run) or self._under_way(run) or self._ask_for_report(run)
             return self._under_way(run) or self._retire_what_rests(run)
         except OverloadFault as fault:
             return f"it could not be looked at: {fault.reason}"
+
+    def _nothing_admitted(self, run: Candidate) -> str | None:
+        """A report about nothing says FAIL: nobody is to be alarmed by one that he has not asked for."""
+        with connections(self._context.long_database_of) as at:
+            return None if retiring.came_after(at, run.platform_run_id, ()) else "nothing was admitted for it"
+
+    def _ask_for_report(self, run: Candidate) -> str:
+        """Have the report made that nobody asked for, once and one run at a time; it is read in a later round."""
+        name = run.platform_run_id
+        request_id = derived_id("report", name, self.name)
+        with self._context.database.scope() as connection:
+            if reports.conflict_key(connection, platform_run_id=name, request_id=request_id):
+                return f"no report says that it is whole; platform report --run {name}"
+            if reports.next_request(connection) is not None:
+                return "no report says that it is whole; one is made in its turn"
+            reports.take_in(connection, [(name, request_id, iso(self._context.clock.now()))])
+        return BEING_MADE
 
     def _under_way(self, run: Candidate) -> str | None:
         with connections(self._context.long_database_of) as at:
@@ -128,11 +152,11 @@ def _came_later(at: ConnectionOf, run: Candidate) -> str | None:
 
 
 def _not_proved(run: Candidate) -> str | None:
-    """Why its newest report does not let it go."""
+    """Why its newest report does not let it go; None as well where there is none yet."""
     ask = f"; platform report --run {run.platform_run_id}"
-    if run.verdict is None or run.reported_at is None:
-        return f"no report says that it is whole{ask}"
     if run.asked:
-        return "a report about it is being made"
+        return BEING_MADE
+    if run.verdict is None:
+        return None
     flowed = "" if run.caught_up else f", while its records flowed{ask}"
     return f"its newest report says {run.verdict}{flowed}" if run.verdict != "PASS" or flowed else None
