@@ -133,9 +133,19 @@ class WorkerContext:
         )
 
     def sealer(
-        self, entries: Entries, *, family: str, topics: Sequence[str], name: str, form: Form = DOCUMENT
+        self,
+        entries: Entries,
+        *,
+        family: str,
+        topics: Sequence[str],
+        name: str,
+        form: Form = DOCUMENT,
+        records_times: int = 1,
     ) -> Sealer:
-        """An activity that seals `topics` into evidence objects; needs `<schema>.segments`. See `sealing.rendered`."""
+        """An activity that seals `topics` into evidence objects; needs `<schema>.segments`. See `sealing.rendered`.
+
+        `records_times` is for entries that are small: an object holds so many times the profile's number of records.
+        """
         return Sealer(
             name=f"{self.worker.name}.{name}",
             family=family,
@@ -148,7 +158,7 @@ class WorkerContext:
             store=self.store,
             clock=self.clock,
             log=self.log,
-            segment_records_max=self.profile.get("evidence.segment_records_max"),
+            segment_records_max=self.profile.get("evidence.segment_records_max") * records_times,
             linger_seconds=self.profile.get("evidence.linger_seconds"),
             form=form,
         )

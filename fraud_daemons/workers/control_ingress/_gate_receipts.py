@@ -26,7 +26,7 @@ from fraud_daemons.runtime.sealing import Entry
 from fraud_daemons.state import admissions
 
 RECORDS_KEPT_MAX = 40_000
-"""Some 10 MB. Four topics fill an object every 8,000 records."""
+"""Some 10 MB. Four topics fill an object each every 16,000 records."""
 
 _stamp = lru_cache(maxsize=64)(iso)  # a batch shares one moment
 

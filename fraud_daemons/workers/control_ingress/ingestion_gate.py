@@ -51,6 +51,9 @@ SEALERS = (
 )
 """Checkpoint name and topics of each sealer, for measuring how far behind they are."""
 
+RECEIPTS_PER_RECORD = 2
+"""A receipt has a quarter of a record's bytes. An object costs a millisecond or two, whatever is in it."""
+
 THREADS_KEPT_FREE = 2
 """Threads that no caller waiting for a decision may take: one for events, one for the service's own probe."""
 
@@ -127,7 +130,13 @@ def build(context: WorkerContext) -> list[Activity]:
     )
     return [
         service,
-        context.sealer(fresh.entries, family=RECEIPTS_FAMILY, topics=RECEIPT_TOPICS, name=RECEIPTS),
+        context.sealer(
+            fresh.entries,
+            family=RECEIPTS_FAMILY,
+            topics=RECEIPT_TOPICS,
+            name=RECEIPTS,
+            records_times=RECEIPTS_PER_RECORD,
+        ),
         context.sealer(
             rendered(context.bus, render_quarantine),
             family=QUARANTINE_FAMILY,
