@@ -168,6 +168,7 @@ WORKER = Worker(
     build=build,
     consumes=("control",),
     publishes=(*RECEIPT_TOPICS, QUARANTINE_TOPIC),
+    keeps_plans=True,
     equations=(
         "sent_equals_admitted_plus_quarantined",
         "admitted_equals_published",
