@@ -31,8 +31,6 @@ def quick_check(schema: Mapping[str, Any]) -> Check | None:
 def _object(schema: Mapping[str, Any]) -> Check:
     if not _KNOWN.issuperset(schema) or schema.get("type") != "object":
         raise LookupError
-    if "properties" not in schema:
-        return lambda value: value.__class__ is dict
     if schema.get("additionalProperties") is not False:
         raise LookupError
     required, names = set(schema["required"]), Names()
@@ -83,6 +81,8 @@ def _good(told: Mapping[str, Any], names: Names) -> str:
     """The expression that is true of a good value `v`."""
     rules = set(told) - {"type", "description"}
     match told["type"]:
+        case "object" if not rules:
+            return "v.__class__ is dict"
         case "object":
             return f"{_named(names, _remembering(_object(told)))}(v)"
         case "boolean" if not rules:

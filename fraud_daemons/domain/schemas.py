@@ -96,17 +96,20 @@ def validate_event(event: Any, *, currency: str | None = None, plain: bool = Fal
         rules = _validators()[event_type, event["schema_version"]]
         if not rules.envelope_is_good(event):
             rules.validate_envelope(event)
+            if type(event["source_seq"]) is not int:
+                return Rejection(ReasonCode.ENVELOPE_INVALID, "source_seq must be written as a whole number")
         datetime.fromisoformat(event["occurred_at"])
     except (fastjsonschema.JsonSchemaValueException, KeyError, TypeError, IndexError, ValueError):
         return _envelope_rejection(event)
-    if type(event["source_seq"]) is not int:
-        return Rejection(ReasonCode.ENVELOPE_INVALID, "source_seq must be written as a whole number")
     if not plain and (name := _control_character(event) or _control_character(event["pins"])) is not None:
         return Rejection(ReasonCode.ENVELOPE_INVALID, f"{name} holds a control character")
     payload = event["payload"]
     try:
         if not rules.payload_is_good(payload):
             rules.validate_payload(payload)
+            if type(payload[_INTEGER[event_type]]) is not int:
+                name = _INTEGER[event_type]
+                return Rejection(ReasonCode.SCHEMA_FAIL, f"payload.{name} must be written as a whole number")
         if event_type in _TIMES:
             datetime.fromisoformat(payload[_TIMES[event_type]])
     except fastjsonschema.JsonSchemaValueException as failure:
@@ -126,8 +129,6 @@ def is_plain(body: bytes) -> bool:
 
 def _content_rejection(event_type: str, payload: dict[str, Any], currency: str | None) -> Rejection | None:
     """What is wrong with a payload that has the right shape."""
-    if type(payload[_INTEGER[event_type]]) is not int:
-        return Rejection(ReasonCode.SCHEMA_FAIL, f"payload.{_INTEGER[event_type]} must be written as a whole number")
     if event_type == "traffic":
         return _traffic_rejection(payload, currency)
     if event_type in _WITH_CARD:
