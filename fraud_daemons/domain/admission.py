@@ -53,7 +53,7 @@ class Item(NamedTuple):
 
 
 class Candidate(NamedTuple):
-    """A valid event: where it goes, and the bytes that are hashed, stored and forwarded."""
+    """A valid event: where it goes, and the bytes that are stored and forwarded."""
 
     nth: int
     """In its request, from 0."""
@@ -61,7 +61,11 @@ class Candidate(NamedTuple):
     topic: str
     key: str
     body: bytes
-    payload_hash: str
+
+    @property
+    def payload_hash(self) -> str:
+        """SHA-256 of the body in hex, worked out at each call."""
+        return hashlib.sha256(self.body).hexdigest()
 
     @property
     def is_mark(self) -> bool:
@@ -221,7 +225,7 @@ def _candidate(index: int, event: dict[str, Any], body: bytes) -> Candidate:
     else:
         topic, key = event_type, payload["flow_id"]
     identity = Identity(event["pins"]["platform_run_id"], event_type, event["event_id"])
-    return Candidate(index, identity, topic, key, body, hashlib.sha256(body).hexdigest())
+    return Candidate(index, identity, topic, key, body)
 
 
 def _refusal(index: int, item: Item, reason: str, detail: str, *, known_runs: Collection[str]) -> Refusal:
@@ -250,16 +254,20 @@ def _name(value: Any) -> str:
 
 def settle(candidates: Sequence[Candidate], admitted: Mapping[Identity, str]) -> Settled:
     """Hold candidates against `admitted` (identity -> payload hash) and against one another, in order."""
-    known = dict(admitted)
+    first: dict[Identity, Candidate] = {}
     fresh: list[Candidate] = []
     repeats: list[Repeat] = []
     refusals: list[Refusal] = []
     for candidate in candidates:
-        seen = known.get(candidate.identity)
-        if seen is None:
-            known[candidate.identity] = candidate.payload_hash
+        seen = admitted.get(candidate.identity)
+        if seen is not None:
+            same = seen == candidate.payload_hash
+        elif (earlier := first.setdefault(candidate.identity, candidate)) is not candidate:
+            same = earlier.body == candidate.body
+        else:
             fresh.append(candidate)
-        elif seen == candidate.payload_hash:
+            continue
+        if same:
             repeats.append(Repeat(candidate.nth, candidate.identity))
         else:
             refusals.append(mismatch(candidate))

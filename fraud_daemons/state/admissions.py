@@ -93,13 +93,18 @@ AdmissionRow = tuple[str, str, str, str, str, str, int, int, datetime]
 
 
 def rows_of(
-    candidates: Sequence[Candidate], places: Sequence[tuple[int, int]], *, producer: str, at: datetime
+    candidates: Sequence[Candidate],
+    hashes: Sequence[str],
+    places: Sequence[tuple[int, int]],
+    *,
+    producer: str,
+    at: datetime,
 ) -> list[AdmissionRow]:
     """The admissions of events that were appended at `places`, in key order, as every request writes them."""
     return sorted(
         (event_id, event_type, run, payload_hash, producer, topic, partition, position, at)
-        for (_, (run, event_type, event_id), topic, _, _, payload_hash), (partition, position) in zip(
-            candidates, places, strict=True
+        for (_, (run, event_type, event_id), topic, _, _), payload_hash, (partition, position) in zip(
+            candidates, hashes, places, strict=True
         )
     )
 

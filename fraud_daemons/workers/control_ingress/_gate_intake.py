@@ -183,13 +183,15 @@ class Intake:
         """Records and receipts of fresh candidates, and other records behind them. While the server writes the ones, the
         others are made. Raises Overtaken."""
         owners, first_of = self._spread(connection, fresh)
-        records = [OutRecord(topic, key, event_id, run, body) for _, (run, _, event_id), topic, key, body, _ in owners]
+        records = [OutRecord(topic, key, event_id, run, body) for _, (run, _, event_id), topic, key, body in owners]
         with self._bus.log(connection).appending([*records, *others]) as placed:
             places = [placed[index] for index in first_of]
-            rows = admissions.rows_of(fresh, places, producer=producer, at=at)
+            hashes_of_owners = [owner.payload_hash for owner in owners]
+            hashes = [hashes_of_owners[index] for index in first_of]
+            rows = admissions.rows_of(fresh, hashes, places, producer=producer, at=at)
         with admissions.admitting(connection, rows):
-            answered = admitted_answers(fresh, places, at=at)
-            receipts = lots(owners, placed[: len(owners)], producer=producer, at=at)
+            answered = admitted_answers(fresh, hashes, places, at=at)
+            receipts = lots(owners, hashes_of_owners, placed[: len(owners)], producer=producer, at=at)
         return Appended(places, answered, receipts)
 
     def _spread(self, connection: Connection, fresh: Sequence[Candidate]) -> tuple[Sequence[Candidate], Sequence[int]]:
@@ -252,12 +254,14 @@ def answers(admitted: Admitted) -> list[str]:
     return found
 
 
-def admitted_answers(fresh: Sequence[Candidate], places: Sequence[Place], *, at: datetime) -> list[str]:
+def admitted_answers(
+    fresh: Sequence[Candidate], hashes: Sequence[str], places: Sequence[Place], *, at: datetime
+) -> list[str]:
     """What is said of each fresh candidate once it is committed."""
     stamp = _stamp(at)
     return [
         _receipt_answer("ADMITTED", event_id, topic, partition, position, digest, stamp)
-        for (_, (_, _, event_id), topic, _, _, digest), (partition, position) in zip(fresh, places, strict=True)
+        for (_, (_, _, event_id), topic, _, _), digest, (partition, position) in zip(fresh, hashes, places, strict=True)
     ]
 
 

@@ -43,9 +43,14 @@ class Lot(NamedTuple):
 
 
 def lots(
-    candidates: Sequence[Candidate], places: Sequence[tuple[int, int]], *, producer: str, at: datetime
+    candidates: Sequence[Candidate],
+    hashes: Sequence[str],
+    places: Sequence[tuple[int, int]],
+    *,
+    producer: str,
+    at: datetime,
 ) -> list[Lot]:
-    """The receipts of one request, a candidate per record, each partition's positions ascending.
+    """The receipts of one request, a candidate and its payload hash per record, each partition's positions ascending.
 
     None for a request that names several runs: its receipts are read from their rows.
     """
@@ -54,8 +59,8 @@ def lots(
         return []
     texts: dict[tuple[str, int], tuple[int, list[str]]] = {}
     stamp, quoted = _stamp(at), _quoted(producer)
-    for (_, (_, event_type, event_id), topic, _, _, digest), (partition, position) in zip(
-        candidates, places, strict=True
+    for (_, (_, event_type, event_id), topic, _, _), digest, (partition, position) in zip(
+        candidates, hashes, places, strict=True
     ):
         where = topic, partition
         if where not in texts:
