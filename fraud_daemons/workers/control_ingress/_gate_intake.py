@@ -105,8 +105,9 @@ class Intake:
         self.answered: Counter[str] = Counter()
         """Events answered since the process began, by answer: for metrics. The truth is in the tables."""
 
-    def admit(self, items: Sequence[Item], principal: Principal) -> Admitted:
-        """Judge, dedupe, admit and append.
+    def admit(self, items: list[Item], principal: Principal) -> Admitted:
+        """Judge, dedupe, admit and append. `items` is emptied: to free what a body was parsed into takes its time, and while
+        the server writes there is some.
 
         Raises TransientFault, CommitAmbiguous and OverloadFault; after any of them the same batch may be sent again.
         """
@@ -118,16 +119,28 @@ class Intake:
             settled = settle(candidates, {identity: receipt.payload_hash for identity, receipt in known.items()})
             return Settled(settled.fresh, settled.repeats, (*refusals, *settled.refusals))
 
-        return self.commit(candidates, decide, principal)
+        return self.commit(candidates, decide, principal, meanwhile=items.clear)
 
-    def commit(self, candidates: Sequence[Candidate], decide: Decide, principal: Principal) -> Admitted:
-        """Settle candidates against what was admitted before and make the outcome durable, in one transaction."""
+    def commit(
+        self,
+        candidates: Sequence[Candidate],
+        decide: Decide,
+        principal: Principal,
+        *,
+        meanwhile: Callable[[], None] = lambda: None,
+    ) -> Admitted:
+        """Settle candidates against what was admitted before and make the outcome durable, in one transaction.
+
+        `meanwhile` is done once or more while the server writes.
+        """
         hopes = len(candidates) >= HOPE_EVENTS_MIN and self._without_repeat[principal.name] >= HOPE_AFTER_BATCHES
         for looks in ((False,) if hopes else ()) + (True,) * ATTEMPTS_MAX:
             try:
                 with self._database.scope() as connection:
                     known = admissions.receipts(connection, [c.identity for c in candidates]) if looks else {}
-                    admitted = self._write(connection, known, decide(known), principal, at=self._clock.now())
+                    admitted = self._write(
+                        connection, known, decide(known), principal, at=self._clock.now(), meanwhile=meanwhile
+                    )
             except admissions.Overtaken:
                 continue
             self._fresh.keep(admitted.appended.lots)
@@ -154,12 +167,13 @@ class Intake:
         principal: Principal,
         *,
         at: datetime,
+        meanwhile: Callable[[], None],
     ) -> Admitted:
         """Raises Overtaken."""
         new_ids = admissions.quarantine(connection, settled.refusals, producer=principal.name, at=at)
         admissions.count_repeats(connection, _by_type(settled.repeats), producer=principal.name)
         refused = _quarantine_records(settled.refusals, new_ids)
-        appended = self._append(connection, settled.fresh, refused, producer=principal.name, at=at)
+        appended = self._append(connection, settled.fresh, refused, producer=principal.name, at=at, meanwhile=meanwhile)
         return Admitted(settled, known, at, appended)
 
     def admit_again(self, connection: Connection, fresh: Sequence[Candidate], *, producer: str, at: datetime) -> bool:
@@ -179,6 +193,7 @@ class Intake:
         *,
         producer: str,
         at: datetime,
+        meanwhile: Callable[[], None] = lambda: None,
     ) -> Appended:
         """Records and receipts of fresh candidates, and other records behind them. While the server writes the ones, the
         others are made. Raises Overtaken."""
@@ -192,6 +207,7 @@ class Intake:
         with admissions.admitting(connection, rows):
             answered = admitted_answers(fresh, hashes, places, at=at)
             receipts = lots(owners, hashes_of_owners, placed[: len(owners)], producer=producer, at=at)
+            meanwhile()
         return Appended(places, answered, receipts)
 
     def _spread(self, connection: Connection, fresh: Sequence[Candidate]) -> tuple[Sequence[Candidate], Sequence[int]]:
