@@ -36,6 +36,6 @@ def test_ports_taken_in_between_are_left_to_who_has_them(platform: PlatformUnder
     assert link == f"http://127.0.0.1:{after['console_port']}"
     for worker, name in SERVICES.items():
         lines = (platform.run_dir / "logs" / f"{worker}.log").read_text().splitlines()
-        moved = [record for line in lines if (record := json.loads(line))["event"] == "port_moved"]
+        moved = [json.loads(line) for line in lines if '"port_moved"' in line]  # the last line may be half written
         assert [(record["taken"], record["port"]) for record in moved] == [(before[name], after[name])]
         assert "pytest" in moved[0]["holder"] or "python" in moved[0]["holder"]
