@@ -91,7 +91,10 @@ _MOMENTS: Final = (
     ),
     (
         "IG_ADMISSION_DSN",
-        "select extract(epoch from max(admitted_at))::float8 from ig.admissions where platform_run_id = %(run)s",
+        (
+            "select extract(epoch from max(admitted_at))::float8 from ig.admissions"
+            " where hashtextextended(platform_run_id, 0) = hashtextextended(%(run)s, 0) and platform_run_id = %(run)s"
+        ),
     ),
     (
         "EVENT_BUS_DSN",

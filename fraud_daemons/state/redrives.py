@@ -68,7 +68,8 @@ def of_quarantined(connection: Connection, quarantine_id: str) -> list[dict[str,
         cursor.execute(
             "select r.outcome, r.refusal, r.detail, r.asked_by, r.reason, r.answered_at, r.admitted_run, r.event_type,"
             ' r.event_id, a.topic, a."partition", a."position", a.payload_hash, a.admitted_at from ig.redrives r'
-            " left join ig.admissions a on a.event_id::uuid = nullif(r.event_id, '')::uuid"
+            " left join ig.admissions a on hashtextextended(a.platform_run_id, 0) = hashtextextended(r.admitted_run, 0)"
+            " and a.event_id::uuid = nullif(r.event_id, '')::uuid"
             " and a.platform_run_id = r.admitted_run and a.event_type = r.event_type where r.quarantine_id = %s order by r.answered_at, r.request_id",
             (quarantine_id,),
         )

@@ -31,7 +31,11 @@ TABLES: Final[Mapping[str, tuple[str, ...]]] = {
     "al": ("intents", "outcomes", "conflicts", "repeats"),
     "dla": ("chains", "outcomes", "conflicts", "repeats"),
 }
-"""Schema -> its tables whose rows belong to one run and go with it. `platform_run_id` leads a key of each."""
+"""Schema -> its tables whose rows belong to one run and go with it. `platform_run_id` leads a key of each, or its hash."""
+_OF_RUN: Final = sql.SQL("platform_run_id = %(run)s")
+_BY_HASH: Final = sql.SQL(
+    "hashtextextended(platform_run_id, 0) = hashtextextended(%(run)s, 0) and platform_run_id = %(run)s"
+)
 
 
 @dataclass(frozen=True)
@@ -118,7 +122,15 @@ def delete_some(connection: Connection, schema: str, table: str, run: str, *, li
     """Delete up to `limit` rows of a run; how many there were. By the key, whatever the planner makes of `limit`: reading
     the table instead would go through all that other runs have there, with every batch."""
     connection.execute("select set_config('enable_seqscan', 'off', true), set_config('enable_bitmapscan', 'off', true)")
-    statement = sql.SQL(
-        "delete from {table} where ctid = any(array(select ctid from {table} where platform_run_id = %s limit %s))"
+    statement = sql.SQL("delete from {table} where ctid = any(array({some}))").format(
+        table=sql.Identifier(schema, table), some=some_of(schema, table)
     )
-    return connection.execute(statement.format(table=sql.Identifier(schema, table)), (run, limit)).rowcount
+    return connection.execute(statement, {"run": run, "limit": limit}).rowcount
+
+
+def some_of(schema: str, table: str) -> sql.Composed:
+    """Where up to `%(limit)s` rows of run `%(run)s` stand."""
+    of_run = _BY_HASH if (schema, table) == ("ig", "admissions") else _OF_RUN
+    return sql.SQL("select ctid from {table} where {of_run} limit %(limit)s").format(
+        table=sql.Identifier(schema, table), of_run=of_run
+    )

@@ -93,3 +93,9 @@ def test_no_plan_of_the_gate_scans_a_table_that_grows(line: Line) -> None:
         kept, scanned = kept_and_scanned(connection)
     assert kept >= 9, "the gate's statements were not prepared"
     assert scanned == {}
+
+
+def test_the_hashes_in_the_key_tell_event_types_apart(line: Line) -> None:
+    """Two types with one hash would take each other's key for the same id."""
+    rows = line.sql("select count(distinct hashtext(type)) from unnest(%s::text[]) as t(type)", ([*EVENT_TYPES],))
+    assert rows == [(len(EVENT_TYPES),)]

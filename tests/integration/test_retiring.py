@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from psycopg import sql
 
 from fraud_daemons.postgres_runtime.statements import load
 from fraud_daemons.runtime.retiring import REST_PER_STEP, ROWS_AT_ONCE_MAX, StateRetirer
@@ -310,9 +311,8 @@ def test_deletion_leaves_the_worker_and_the_table_to_the_run_that_flows(
         locks.update(
             connection.execute("select mode from pg_locks where pid = pg_backend_pid() and locktype = 'relation'")
         )
-        plan = connection.execute(
-            f"explain select ctid from {schema}.{table} where platform_run_id = '{run}' limit 2000"
-        )
+        explain = sql.SQL("explain {some}").format(some=retiring.some_of(schema, table))
+        plan = connection.execute(explain, {"run": run, "limit": 2000})
         plans.append("\n".join(text for (text,) in plan))
         line.clock.advance(0.01)
         return gone

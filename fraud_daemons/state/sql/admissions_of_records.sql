@@ -13,7 +13,8 @@ from (
 left join lateral (
   select event_type, payload_hash, producer, admitted_at
   from ig.admissions
-  where event_id::uuid = l.id and hashtextextended(event_type || platform_run_id, 0) = hashtextextended(%(topic)s || l.platform_run_id, 0)
+  where hashtextextended(platform_run_id, 0) = hashtextextended(l.platform_run_id, 0) and event_id::uuid = l.id
+    and hashtext(event_type) = hashtext(%(topic)s)
     and event_type = %(topic)s and platform_run_id = l.platform_run_id
   limit 1
 ) a on true
@@ -21,7 +22,8 @@ left join lateral (
   select event_type, payload_hash, producer, admitted_at
   from ig.admissions
   where a.event_type is null
-    and event_id::uuid = l.id and hashtextextended(event_type || platform_run_id, 0) = hashtextextended('progress_mark' || l.platform_run_id, 0)
+    and hashtextextended(platform_run_id, 0) = hashtextextended(l.platform_run_id, 0) and event_id::uuid = l.id
+    and hashtext(event_type) = hashtext('progress_mark')
     and event_type = 'progress_mark' and platform_run_id = l.platform_run_id
   limit 1
 ) m on true

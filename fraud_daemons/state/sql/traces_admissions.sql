@@ -10,5 +10,6 @@ left join lateral (
   limit 1
 ) s on true
 where a.event_id::uuid = any(array(select id::uuid from unnest(%(ids)s::text[]) as id where id ~ '^[0-9a-f]{32}$'))
-  and a.platform_run_id = %(run)s and a.event_type = any(%(types)s)
+  and hashtextextended(a.platform_run_id, 0) = hashtextextended(%(run)s, 0) and a.platform_run_id = %(run)s
+  and a.event_type = any(%(types)s)
 order by a.admitted_at, a.topic, a."partition", a."position"

@@ -180,5 +180,8 @@ def letters(dsn: str, worker: str, topic: str) -> Query:
     )
 
 
-ADMITTED = "select event_id from ig.admissions where platform_run_id = %(run)s"
-"""Ids that the gate admitted; more conditions may follow."""
+ADMITTED = (
+    "select event_id from ig.admissions"
+    " where hashtextextended(platform_run_id, 0) = hashtextextended(%(run)s, 0) and platform_run_id = %(run)s"
+)
+"""Ids that the gate admitted, by the key's beginning; more conditions may follow."""

@@ -2,7 +2,8 @@
 select event_type, sum(admitted)::int, sum(repeats)::int, sum(quarantined)::int
 from (
   select event_type, count(*) as admitted, 0 as repeats, 0 as quarantined
-  from ig.admissions where platform_run_id = %(run)s group by 1
+  from ig.admissions
+  where hashtextextended(platform_run_id, 0) = hashtextextended(%(run)s, 0) and platform_run_id = %(run)s group by 1
   union all
   select event_type, 0, sum(repeats), 0 from ig.repeats where platform_run_id = %(run)s group by 1
   union all
