@@ -95,9 +95,11 @@ def test_a_password_that_never_worked(small: PlatformUnderTest) -> None:
 def test_the_last_word_of_a_dead_worker_is_no_conformance(small: PlatformUnderTest) -> None:
     """Stopped by the operator it is a named FAIL, in the command and in the worker that watches; started, PASS in both."""
     small.say("stop", "label_store")
-    stopped = _conforms(small, "label_store")
-    _await_watched(small, lambda named: "worker label_store" in named)
-    small.say("start", "label_store")
+    try:
+        stopped = _conforms(small, "label_store")
+        _await_watched(small, lambda named: "worker label_store" in named)
+    finally:
+        small.say("start", "label_store")
     assert (stopped["verdict"], stopped["remedy"]) == ("FAIL", "platform start label_store")
     assert "which is gone; now stopped" in stopped["observed"]
     assert _conforms(small, "label_store")["verdict"] == "PASS"
@@ -112,13 +114,14 @@ def _conforms(platform: PlatformUnderTest, worker: str) -> dict[str, Any]:
 
 
 def _await_watched(platform: PlatformUnderTest, good: Callable[[list[str]], bool]) -> None:
-    """Until environment_conformance's own last round says so."""
+    """Until environment_conformance's own last round says so; before its first it says nothing."""
     beat = platform.run_dir / "beats/environment_conformance.json"
-    wait_until(
-        lambda: good(json.loads(beat.read_text())["detail"]["conformance"]["not_passed"]),
-        seconds=30,
-        what="a round of environment_conformance",
-    )
+
+    def said() -> bool:
+        last_round = json.loads(beat.read_text())["detail"].get("conformance")
+        return bool(last_round) and good(last_round["not_passed"])
+
+    wait_until(said, seconds=30, what="a round of environment_conformance")
 
 
 def test_an_owner_password_that_is_wrong(small: PlatformUnderTest) -> None:
