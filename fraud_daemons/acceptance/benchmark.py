@@ -31,6 +31,7 @@ from fraud_daemons.errors import CommandError, ExitCode
 from fraud_daemons.postgres_runtime.connector import Connection
 from fraud_daemons.postgres_runtime.statements import load
 from fraud_daemons.runtime.database import Database, connections
+from fraud_daemons.state.admissions import OF_RUN
 from fraud_daemons.worlds.generator import make_world
 
 PROBE_RUNS = 3
@@ -91,10 +92,7 @@ _MOMENTS: Final = (
     ),
     (
         "IG_ADMISSION_DSN",
-        (
-            "select extract(epoch from max(admitted_at))::float8 from ig.admissions"
-            " where hashtextextended(platform_run_id, 0) = hashtextextended(%(run)s, 0) and platform_run_id = %(run)s"
-        ),
+        f"select extract(epoch from max(admitted_at))::float8 from ig.admissions where {OF_RUN}",
     ),
     (
         "EVENT_BUS_DSN",

@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 from psycopg.errors import UniqueViolation
 
@@ -21,6 +21,8 @@ from fraud_daemons.postgres_runtime.statements import load
 from fraud_daemons.state.arrays import Table
 
 _SQL = "fraud_daemons.state.sql"
+OF_RUN: Final = "hashtextextended(platform_run_id, 0) = hashtextextended(%(run)s, 0) and platform_run_id = %(run)s"
+"""What is true of the admissions of run `%(run)s`, by the beginning of their key."""
 
 
 class Receipt(NamedTuple):

@@ -15,18 +15,18 @@ from fraud_daemons.config.dsns import EVENT_BUS_DSN, IG_ADMISSION_DSN
 from fraud_daemons.postgres_runtime.connector import ConnectionOf
 from fraud_daemons.postgres_runtime.statements import load
 from fraud_daemons.state import trimming
+from fraud_daemons.state.archive_ends import ARCHIVE_DSN, archive_ends
 from fraud_daemons.state.every_server import every_server
 from fraud_daemons.state.trimming import Where
 
 _SQL = "fraud_daemons.state.sql"
-_ARCHIVE_DSN: Final = "ARCHIVE_WRITER_LEDGER_DSN"
 _ARCHIVE: Final = "archive_writer.archive"
 """Whose ledger holds, by run, every record before its checkpoints."""
 _BEGUN: Final = (
     ("WSP_CHECKPOINT_DSN", "progress_streams.sql"),
     (IG_ADMISSION_DSN, "progress_receipts.sql"),
     ("DLA_INDEX_DSN", "progress_audits.sql"),
-    (_ARCHIVE_DSN, "progress_archive.sql"),
+    (ARCHIVE_DSN, "progress_archive.sql"),
 )
 """What is begun and not ended, per component: DSN name, statement giving (stage, what, records), of all runs or of one."""
 
@@ -81,9 +81,16 @@ def behind_on(at: ConnectionOf, run: str) -> list[Behind]:
     found = [*redrives(at, run), *_begun(at, run)]
     heads = _heads(at)
     records = Counter[tuple[str, str]]()
-    archived = _newest_archived(at, run, list(heads))
+    archived = archive_ends(at, run, heads)
     for where, here in _by_partition(readers).items():
-        counts = _unread(at, run, where, here, head=heads.get(where, 0), newest_archived=archived.get(where, -1))
+        counts = _unread(
+            at,
+            run,
+            where,
+            here,
+            head=heads.get(where, 0),
+            newest_archived=archived[where].last_position if where in archived else -1,
+        )
         for reader in here:
             records[reader.worker, where[0]] += sum(n for stand, n in counts.items() if stand >= reader.position)
     return _furthest_first(records, found)
@@ -128,15 +135,6 @@ def redrives(at: ConnectionOf, run: str) -> list[Behind]:
 
 def _heads(at: ConnectionOf) -> dict[Where, int]:
     rows = at(EVENT_BUS_DSN).execute('select topic, "partition", next_position from bus.heads')
-    return {(topic, partition): position for topic, partition, position in rows}
-
-
-def _newest_archived(at: ConnectionOf, run: str, places: Sequence[Where]) -> dict[Where, int]:
-    """Position of the run's newest record in the archive's ledger, per partition that has one."""
-    topics, partitions = [topic for topic, _ in places], [partition for _, partition in places]
-    rows = at(_ARCHIVE_DSN).execute(
-        load(_SQL, "progress_newest_archived.sql"), {"run": run, "topics": topics, "partitions": partitions}
-    )
     return {(topic, partition): position for topic, partition, position in rows}
 
 

@@ -9,6 +9,7 @@ from psycopg.rows import dict_row
 from fraud_daemons.domain.envelope import EVENT_TYPES
 from fraud_daemons.postgres_runtime.connector import Connection
 from fraud_daemons.postgres_runtime.statements import load
+from fraud_daemons.state.admissions import OF_RUN
 
 _SQL = "fraud_daemons.state.sql"
 
@@ -19,8 +20,7 @@ def admissions_of(connection: Connection, platform_run_id: str, event_id: str) -
         cursor.execute(
             'select event_type, event_id, payload_hash, producer, topic, "partition", "position", admitted_at'
             " from ig.admissions where event_id::uuid = case when %(id)s::text ~ '^[0-9a-f]{32}$' then %(id)s::text::uuid end"
-            " and hashtextextended(platform_run_id, 0) = hashtextextended(%(run)s, 0)"
-            " and platform_run_id = %(run)s and event_type = any(%(types)s)",
+            f" and {OF_RUN} and event_type = any(%(types)s)",
             {"run": platform_run_id, "types": list(EVENT_TYPES), "id": event_id},
         )
         return cursor.fetchall()

@@ -16,10 +16,11 @@ from fraud_daemons.config.dsns import EVENT_BUS_DSN
 from fraud_daemons.domain.envelope import OUTPUTS, TRUTH
 from fraud_daemons.postgres_runtime.connector import Connection, ConnectionOf
 from fraud_daemons.postgres_runtime.statements import load
+from fraud_daemons.state.admissions import OF_RUN
+from fraud_daemons.state.archive_ends import archive_ends
 from fraud_daemons.state.every_server import every_server
 
 _SQL = "fraud_daemons.state.sql"
-_ARCHIVE_DSN: Final = "ARCHIVE_WRITER_LEDGER_DSN"
 _ARCHIVE_FAMILY: Final = "archive"
 TABLES: Final[Mapping[str, tuple[str, ...]]] = {
     "ig": ("admissions", "repeats", "quarantine"),
@@ -66,16 +67,12 @@ def candidates(
 def came_after(at: ConnectionOf, run: str, anchors: Sequence[Mapping[str, Any]]) -> bool:
     """Whether more of what the gate admitted for the run is archived than when these anchors were taken. When nothing of the
     run is under way, now and then, that is whether events came."""
-    heads = at(EVENT_BUS_DSN).execute(
+    places = at(EVENT_BUS_DSN).execute(
         'select topic, "partition" from bus.heads where topic = any(%s)', ([*OUTPUTS, TRUTH],)
     )
-    places = heads.fetchall()
-    rows = at(_ARCHIVE_DSN).execute(
-        load(_SQL, "retiring_archived.sql"),
-        {"run": run, "topics": [topic for topic, _ in places], "partitions": [partition for _, partition in places]},
-    )
+    ends = archive_ends(at, run, places.fetchall())
     known = {(end["topic"], end["partition"], end["sha256"]) for end in anchors if end["family"] == _ARCHIVE_FAMILY}
-    return not known.issuperset(rows)
+    return not known.issuperset((*where, end.sha256) for where, end in ends.items())
 
 
 def last_redrive(at: ConnectionOf, run: str) -> datetime | None:
@@ -130,7 +127,7 @@ def delete_some(connection: Connection, schema: str, table: str, run: str, *, li
 
 def some_of(schema: str, table: str) -> sql.Composed:
     """Where up to `%(limit)s` rows of run `%(run)s` stand."""
-    of_run = _BY_HASH if (schema, table) == ("ig", "admissions") else _OF_RUN
+    of_run = sql.SQL(OF_RUN) if (schema, table) == ("ig", "admissions") else _OF_RUN
     return sql.SQL("select ctid from {table} where {of_run} limit %(limit)s").format(
         table=sql.Identifier(schema, table), of_run=of_run
     )

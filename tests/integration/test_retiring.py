@@ -175,7 +175,7 @@ def test_the_end_of_the_archive_is_found_without_reading_the_run(line: Line) -> 
     )  # fmt: skip
     line.sql("analyze archive.segments")
     of = {"run": "platform_7", "topics": ["traffic", "truth"], "partitions": [0, 0]}
-    statement = load("fraud_daemons.state.sql", "retiring_archived.sql")
+    statement = load("fraud_daemons.state.sql", "archive_ends.sql")
     plan = "\n".join(text for (text,) in line.sql(f"explain (analyze, timing off, costs off) {statement}", of))
     assert "Index Scan Backward using segments_of_run" in plan
     assert "Seq Scan" not in plan

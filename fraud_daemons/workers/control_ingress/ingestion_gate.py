@@ -52,7 +52,8 @@ SEALERS = (
 """Checkpoint name and topics of each sealer, for measuring how far behind they are."""
 
 RECEIPTS_PER_RECORD = 2
-"""A receipt has a quarter of a record's bytes. An object costs a millisecond or two, whatever is in it."""
+"""So many receipts in an object where another has one record: a receipt has a quarter of its bytes, and an object costs some
+milliseconds whatever is in it."""
 
 THREADS_KEPT_FREE = 2
 """Threads that no caller waiting for a decision may take: one for events, one for the service's own probe."""

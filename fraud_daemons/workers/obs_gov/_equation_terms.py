@@ -14,6 +14,7 @@ from typing import Any, Final
 import orjson
 
 from fraud_daemons.evidence.archive_lines import ArchivedRecord
+from fraud_daemons.state.admissions import OF_RUN
 
 MARK_KEY: Final = "mark-"
 """How the key of a progress mark begins."""
@@ -180,8 +181,5 @@ def letters(dsn: str, worker: str, topic: str) -> Query:
     )
 
 
-ADMITTED = (
-    "select event_id from ig.admissions"
-    " where hashtextextended(platform_run_id, 0) = hashtextextended(%(run)s, 0) and platform_run_id = %(run)s"
-)
-"""Ids that the gate admitted, by the key's beginning; more conditions may follow."""
+ADMITTED = f"select event_id from ig.admissions where {OF_RUN}"
+"""Ids that the gate admitted; more conditions may follow."""
