@@ -170,3 +170,11 @@ def line(
     """A line of the test's own."""
     with opened_line(request, postgres_server, provisioned_template, short_dir) as opened:
         yield opened
+
+
+@pytest.fixture
+def one_partition(line: Line) -> Line:
+    """The line as profiles have it by default: one partition per topic, so that every terminal's order is kept."""
+    line.sql('delete from bus.heads where "partition" > 0')
+    line.bus.ensure_topics((), partitions=1)
+    return line

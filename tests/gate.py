@@ -18,7 +18,9 @@ from fraud_daemons.domain.identity import derived_id
 from fraud_daemons.runtime.activity import Activity
 from fraud_daemons.state import principals
 from fraud_daemons.state.principals import Principal
-from fraud_daemons.workers.control_ingress._gate_intake import Admitted, Appended, Intake, admitted_answers
+from fraud_daemons.workers.control_ingress._gate_answers import admitted_answers
+from fraud_daemons.workers.control_ingress._gate_appending import Appended
+from fraud_daemons.workers.control_ingress._gate_intake import Admitted, Intake
 from fraud_daemons.workers.control_ingress.ingestion_gate import WORKER
 from tests.line import Line
 
@@ -110,10 +112,13 @@ def open_gate(line: Line, *, settings: Mapping[str, Any] | None = None) -> Itera
 
 def admit_everything(_gate: Intake, items: Sequence[Item], principal: Principal) -> Admitted:
     """Instead of `Intake.admit`: the pass-through, which says yes to every event of the right shape and keeps nothing."""
-    candidates, _ = judge(items, scope=principal.event_types, currency=None, known_runs=named_runs(items))
+    candidates, _ = judge(
+        items, scope=principal.event_types, currency=None, known_runs=named_runs([item.value for item in items])
+    )
     at = SystemClock().now()
     places = [(0, 0)] * len(candidates)
-    appended = Appended(places, admitted_answers(candidates, [c.payload_hash for c in candidates], places, at=at), ())
+    answers = admitted_answers(candidates, [c.payload_hash for c in candidates], places, at=at)
+    appended = Appended(candidates, places, answers, ())
     return Admitted(Settled(tuple(candidates), (), ()), {}, at, appended)
 
 

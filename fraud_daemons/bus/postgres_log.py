@@ -8,22 +8,25 @@ topic was idle for 50 ms, which is at most 20 times a second per topic: in every
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 
 from fraud_daemons.bus.port import Log, OutRecord, Record, TopicPartition, check_no_gap, partition_of
 from fraud_daemons.errors import FatalFault
+from fraud_daemons.postgres_runtime.binary_rows import beginning, int4, int8, length, text
 from fraud_daemons.postgres_runtime.connector import Connection
 from fraud_daemons.postgres_runtime.copying import copying
 from fraud_daemons.postgres_runtime.statements import load
 
+Place = tuple[int, int]
+"""(partition, position)."""
+
 CHANNEL_PREFIX = "bus_"
 _SQL = "fraud_daemons.bus.sql"
 _COPY = (
-    b'copy bus.log (topic, "partition", "position", event_id, record_key, platform_run_id, body)'
+    b'copy bus.log (topic, "partition", platform_run_id, "position", event_id, record_key, body)'
     b" from stdin (format binary)"
 )
-_TYPES = ("text", "int4", "int8", "text", "text", "text", "bytea")
 
 
 def channel_of(topic: str) -> str:
@@ -41,40 +44,50 @@ class PostgresLog:
     def append(
         self, records: Sequence[OutRecord], *, producer: str | None = None, sequences: Sequence[int] | None = None
     ) -> list[tuple[int, int] | None]:
-        if producer is None or sequences is None or not records:
-            with self.appending(records) as places:
-                pass
-            return [*places]
         targets = self._targets(records)
-        taken = self._claim_sequences(producer, targets, sequences)
+        taken: set[int] = set()
+        if producer is not None and sequences is not None and records:
+            taken = self._claim_sequences(producer, targets, sequences)
         new = [index for index in range(len(records)) if index not in taken]
-        with self._writing([records[index] for index in new], [targets[index] for index in new]) as places:
+        places = self._places([targets[index] for index in new])
+        with self.writing(encoded([records[index] for index in new], places)):
             pass
         placed = dict(zip(new, places, strict=True))
         return [placed.get(index) for index in range(len(records))]
 
-    @contextmanager
-    def appending(self, records: Sequence[OutRecord]) -> Iterator[list[tuple[int, int]]]:
-        """As `append`, but the server writes the records while the block runs: for what needs only their places."""
-        with self._writing(records, self._targets(records)) as places:
-            yield places
+    def reserve(self, topics_and_keys: Sequence[tuple[str, str]]) -> list[Place]:
+        """Where records of these topics and keys go, before they are there: `writing` brings them, in this transaction.
+
+        The key of a record may be told later where its topic has one partition. Raises FatalFault for an unknown topic.
+        """
+        return self._places(self._targets(topics_and_keys))
 
     @contextmanager
-    def _writing(
-        self, records: Sequence[OutRecord], targets: Sequence[TopicPartition]
-    ) -> Iterator[list[tuple[int, int]]]:
-        """(partition, position) of each record; they are written when the block has ended."""
-        next_position = self._advance(Counter(targets)) if records else {}
-        places: list[tuple[int, int]] = []
-        rows = []
-        for (topic, key, event_id, run, body), target in zip(records, targets, strict=True):
+    def writing(self, rows: bytes) -> Iterator[None]:
+        """Write records that were `encoded` with the places reserved for them; the server does it while the block runs."""
+        if not rows:
+            yield
+            return
+        with copying(self._connection, _COPY, [rows]):
+            yield
+
+    def undivided(self, topics: Collection[str]) -> bool:
+        """Whether each of the topics has one partition, so that a record's place is known without its key."""
+        return all(self._only(topic) for topic in topics)
+
+    def partitions_of(self, topic: str) -> int:
+        """How many a topic has. Raises FatalFault for an unknown one."""
+        self._only(topic)
+        return self._partitions[topic]
+
+    def _places(self, targets: Sequence[TopicPartition]) -> list[Place]:
+        next_position = self._advance(Counter(targets)) if targets else {}
+        places = []
+        for target in targets:
             position = next_position[target]
             next_position[target] = position + 1
-            partition = target[1]
-            places.append((partition, position))
-            rows.append((topic, partition, position, event_id, key, run, body))
-        with copying(self._connection, _COPY, _TYPES, rows):
-            yield places
+            places.append((target.partition, position))
+        return places
 
     def read(self, positions: Mapping[TopicPartition, int], *, limit: int) -> list[Record]:
         where = sorted(positions)
@@ -106,13 +119,12 @@ class PostgresLog:
         )
         return {TopicPartition(topic, partition): position for topic, partition, position in rows}
 
-    def _targets(self, records: Sequence[OutRecord]) -> list[TopicPartition]:
-        """Where each record goes."""
-        whole: dict[str, TopicPartition | None] = {topic: self._only(topic) for topic in {r.topic for r in records}}
+    def _targets(self, records: Sequence[OutRecord | tuple[str, str]]) -> list[TopicPartition]:
+        """Where each record goes, by the topic and the key it begins with."""
+        whole: dict[str, TopicPartition | None] = {topic: self._only(topic) for topic in {r[0] for r in records}}
         return [
-            whole[record.topic]
-            or TopicPartition(record.topic, partition_of(record.key, self._partitions[record.topic]))
-            for record in records
+            whole[topic] or TopicPartition(topic, partition_of(key, self._partitions[topic]))
+            for topic, key, *_ in records
         ]
 
     def _only(self, topic: str) -> TopicPartition | None:
@@ -167,6 +179,19 @@ class PostgresLog:
             (*arrays, [last[w] for w in where], producer),
         )
         return taken
+
+
+def encoded(records: Sequence[OutRecord], places: Sequence[Place]) -> bytes:
+    """Records at their places, as `PostgresLog.writing` takes them."""
+    beginnings: dict[tuple[str, int, str], bytes] = {}
+    parts: list[bytes] = []
+    for (topic, key, event_id, run, body), (partition, position) in zip(records, places, strict=True):
+        where = topic, partition, run
+        begins = beginnings.get(where)
+        if begins is None:
+            begins = beginnings[where] = beginning(7, text(topic), int4(partition), text(run))
+        parts += begins, int8(position), text(event_id), text(key), length(len(body)), body
+    return b"".join(parts)
 
 
 class PostgresBus:

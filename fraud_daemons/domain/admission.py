@@ -8,14 +8,14 @@ nothing on its own account: the rules for one event live in `schemas`.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, NamedTuple
 
 import orjson
 
 from fraud_daemons.domain.card_numbers import holds_pan, without_long_numbers, without_pans
-from fraud_daemons.domain.envelope import PROGRESS_MARK
+from fraud_daemons.domain.envelope import EVENT_TYPES, PROGRESS_MARK
 from fraud_daemons.domain.identity import canonical_json, derived_id, frame_key
 from fraud_daemons.domain.schemas import ReasonCode, is_plain, validate_event
 
@@ -23,6 +23,12 @@ UNPINNED: Final = ""
 """Run of a refusal whose event named no run that exists."""
 
 NAME_CHARACTERS_MAX: Final = 64
+
+MARK_KEY: Final = "mark-0"
+"""The key of a mark, which belongs to no flow; where a topic has several partitions, copies with other keys go to the rest."""
+
+_OF_EVENTS: Final = frozenset(EVENT_TYPES) - {PROGRESS_MARK}
+"""The topics that marks stand behind."""
 
 
 class Malformed(Exception):
@@ -156,8 +162,56 @@ def judge(
             good.append(index)
         else:
             refusals.append(_refusal(index, item, *wrong, known_runs=known_runs))
-    events = [items[index].value for index in good]
-    return list(map(_candidate, good, events, canonical_bodies(events))), refusals
+    return _candidates(good, [items[index].value for index in good]), refusals
+
+
+class Unjudged(NamedTuple):
+    """A batch that looks as if all of it were valid: room can be made for it before it is judged."""
+
+    events: list[Any]
+    order: Sequence[int]
+    """The indexes of the events as they are to be appended, marks behind the others."""
+    topics: Sequence[str]
+    """In that order."""
+    plain: bool
+    """As of an `Item`."""
+
+
+def at_a_glance(body: bytes, *, ndjson: bool, events_max: int, scope: Collection[str]) -> Unjudged | None:
+    """The events of a body and where each goes, should all be valid; None when one is seen not to be, or the body is wrong."""
+    try:
+        value = [*map(orjson.loads, body.splitlines())] if ndjson else orjson.loads(body)
+        if not isinstance(value, list) or len(value) > events_max:
+            return None
+        topics = [event["event_type"] for event in value]
+        if not all(topic in scope for topic in set(topics)):
+            return None
+        order: Sequence[int] = range(len(topics))
+        if PROGRESS_MARK in topics:
+            order = sorted(order, key=lambda nth: topics[nth] == PROGRESS_MARK)
+            topics = [_topic(value[nth]) for nth in order]
+            if not _OF_EVENTS.issuperset(topics):
+                return None
+    except (orjson.JSONDecodeError, KeyError, TypeError, IndexError):
+        return None
+    return Unjudged(value, order, topics, is_plain(body))
+
+
+def judge_all_good(
+    batch: Unjudged, nths: Sequence[int], *, currency: str | None, known_runs: Collection[str]
+) -> list[Candidate] | None:
+    """The candidates that these events of a batch are; None when one of them is none."""
+    events = [batch.events[nth] for nth in nths]
+    for event in events:
+        if validate_event(event, currency=currency, plain=batch.plain) is not None:
+            return None
+        if event["pins"]["platform_run_id"] not in known_runs:
+            return None
+    return _candidates(nths, events)
+
+
+def _candidates(nths: Iterable[int], events: Sequence[dict[str, Any]]) -> list[Candidate]:
+    return list(map(_candidate, nths, events, canonical_bodies(events)))
 
 
 _BETWEEN: Final = b'},{"event_id":'
@@ -196,12 +250,12 @@ def _wrong(
     return None
 
 
-def named_runs(items: Sequence[Item]) -> set[str]:
-    """The runs that the items name, whatever else is wrong with them."""
+def named_runs(events: Sequence[Any]) -> set[str]:
+    """The runs that events name, whatever else is wrong with them."""
     try:
-        named = {item.value["pins"]["platform_run_id"] for item in items}
+        named = {event["pins"]["platform_run_id"] for event in events}
     except (KeyError, TypeError, IndexError):  # one of them has no such place, or something else stands there
-        return {run for item in items if (run := _named_run(item.value))}
+        return {run for event in events if (run := _named_run(event))}
     return {run for run in named if _is_run_name(run)}
 
 
@@ -215,17 +269,27 @@ def _is_run_name(run: Any) -> bool:
     return isinstance(run, str) and 0 < len(run) <= NAME_CHARACTERS_MAX and run.isprintable()
 
 
-def _candidate(index: int, event: dict[str, Any], body: bytes) -> Candidate:
+def _topic(event: dict[str, Any]) -> str:
+    """Where an event goes: its type names the topic, a mark what it stands behind."""
+    topic: str = event["payload"]["output"] if event["event_type"] == PROGRESS_MARK else event["event_type"]
+    return topic
+
+
+_new: Final = tuple.__new__
+"""A NamedTuple made by its name costs twice as much, and there are two to an event."""
+
+
+def _candidate(nth: int, event: dict[str, Any], body: bytes) -> Candidate:
     event_type, payload = event["event_type"], event["payload"]
-    if event_type == PROGRESS_MARK:
-        topic, key = payload["output"], ""
-    elif event_type in ("arrival_events", "arrival_entities"):
-        topic = event_type
+    topic = event_type
+    if event_type in ("arrival_events", "arrival_entities"):
         key = frame_key(payload["merchant_id"], payload["terminal_id"], payload["arrival_seq"])
+    elif event_type == PROGRESS_MARK:
+        topic, key = payload["output"], MARK_KEY
     else:
-        topic, key = event_type, payload["flow_id"]
-    identity = Identity(event["pins"]["platform_run_id"], event_type, event["event_id"])
-    return Candidate(index, identity, topic, key, body)
+        key = payload["flow_id"]
+    identity = _new(Identity, (event["pins"]["platform_run_id"], event_type, event["event_id"]))
+    return _new(Candidate, (nth, identity, topic, key, body))
 
 
 def _refusal(index: int, item: Item, reason: str, detail: str, *, known_runs: Collection[str]) -> Refusal:

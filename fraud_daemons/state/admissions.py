@@ -1,12 +1,13 @@
 """What the gate admitted, refused and saw again. The committed row is the receipt.
 
 Locks are taken in one order everywhere - quarantine, repeats, heads of the log, admissions - and in key order within
-each, so two requests never wait for each other in a circle.
+each but the last, so two requests never wait for each other in a circle: two that bring the same event go to the same
+topic, and the second has waited at its head before it comes to the admissions.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
@@ -15,10 +16,10 @@ from typing import Final, NamedTuple
 from psycopg.errors import UniqueViolation
 
 from fraud_daemons.domain.admission import Candidate, Identity, Refusal
+from fraud_daemons.postgres_runtime.binary_rows import beginning, int4, int8, text, timestamptz
 from fraud_daemons.postgres_runtime.connector import Connection
 from fraud_daemons.postgres_runtime.copying import copying
 from fraud_daemons.postgres_runtime.statements import load
-from fraud_daemons.state.arrays import Table
 
 _SQL = "fraud_daemons.state.sql"
 OF_RUN: Final = "hashtextextended(platform_run_id, 0) = hashtextextended(%(run)s, 0) and platform_run_id = %(run)s"
@@ -90,44 +91,46 @@ class Overtaken(Exception):
     """Another request admitted one of the events between our look and our insert: the transaction must roll back."""
 
 
-AdmissionRow = tuple[str, str, str, str, str, str, int, int, datetime]
-"""As the columns of the table below."""
+class Encoder:
+    """The admissions of one request as `admitting` takes them."""
 
+    def __init__(self, *, producer: str, at: datetime) -> None:
+        self._same = text(producer) + timestamptz(at)
+        self._beginnings: dict[tuple[str, str, str, int], bytes] = {}
 
-def rows_of(
-    candidates: Sequence[Candidate],
-    hashes: Sequence[str],
-    places: Sequence[tuple[int, int]],
-    *,
-    producer: str,
-    at: datetime,
-) -> list[AdmissionRow]:
-    """The admissions of events that were appended at `places`, in key order, as every request writes them."""
-    return sorted(
-        (event_id, event_type, run, payload_hash, producer, topic, partition, position, at)
+    def rows(self, candidates: Sequence[Candidate], hashes: Sequence[str], places: Sequence[tuple[int, int]]) -> bytes:
+        """Of events that are appended at `places`."""
+        beginnings = self._beginnings
+        parts: list[bytes] = []
         for (_, (run, event_type, event_id), topic, _, _), payload_hash, (partition, position) in zip(
             candidates, hashes, places, strict=True
-        )
-    )
+        ):
+            what = run, event_type, topic, partition
+            begins = beginnings.get(what)
+            if begins is None:
+                begins = beginning(9, text(run), text(event_type), text(topic), int4(partition), self._same)
+                beginnings[what] = begins
+            parts += begins, int8(position), text(event_id), text(payload_hash)
+        return b"".join(parts)
 
 
 @contextmanager
-def admitting(connection: Connection, rows: Sequence[AdmissionRow]) -> Iterator[None]:
-    """Write admissions that were not there when we looked; the server does it while the block runs. Raises Overtaken."""
+def admitting(connection: Connection, parts: Iterable[bytes]) -> Iterator[None]:
+    """Write admissions that were not there when we looked, encoded in parts: the server takes in each while the next is made,
+    and the last while the block runs. Raises Overtaken."""
     try:
-        with copying(connection, _ADMISSIONS.copy_statement, _ADMISSIONS.types, rows):
+        with copying(connection, _COPY, parts):
             yield
     except UniqueViolation as error:
         raise Overtaken from error
 
 
-_ADMISSIONS = Table(
-    "ig.admissions",
-    (
-        ("event_id", "text"), ("event_type", "text"), ("platform_run_id", "text"), ("payload_hash", "text"),
-        ("producer", "text"), ("topic", "text"), ("partition", "int4"), ("position", "int8"), ("admitted_at", "timestamptz"),
-    ),
-)  # fmt: skip
+_COPY = (
+    b'copy ig.admissions (platform_run_id, event_type, topic, "partition", producer, admitted_at, "position", event_id,'
+    b" payload_hash) from stdin (format binary) where clock_timestamp() is not null"
+)
+"""The condition is always true. As it may change from row to row, the server inserts each row when it comes; without one it
+keeps up to 1,000, which is a whole batch, and begins when the sender is through."""
 
 
 def quarantine(connection: Connection, refusals: Sequence[Refusal], *, producer: str, at: datetime) -> set[str]:

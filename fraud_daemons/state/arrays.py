@@ -13,7 +13,6 @@ from functools import cached_property
 from typing import Any
 
 from fraud_daemons.postgres_runtime.connector import Connection
-from fraud_daemons.postgres_runtime.copying import copying
 
 
 @dataclass(frozen=True)
@@ -36,8 +35,11 @@ class Table:
 def copy_in(connection: Connection, table: Table, rows: Iterable[Sequence[Any]]) -> int:
     """Write `rows` in one statement and return how many there were; nothing is sent for none."""
     rows = list(rows)
-    with copying(connection, table.copy_statement, table.types, rows):
-        pass
+    if rows:
+        with connection.cursor() as cursor, cursor.copy(table.copy_statement) as copy:
+            copy.set_types(table.types)
+            for row in rows:
+                copy.write_row(row)
     return len(rows)
 
 

@@ -19,7 +19,7 @@ CHILD_SECONDS_MAX = 60.0
 def killed_at(point: int, work: Callable[[], None], *, also: Sequence[tuple[type, str]] = ()) -> bool:
     """Run `work` in a child that is killed at its `point`-th boundary; False when it ended before it got there.
 
-    Boundaries lie before and after each statement, each row of a COPY, each COMMIT, and each call of the methods in `also`.
+    Boundaries lie before and after each statement, each row or part of a COPY, each COMMIT, and each call of the methods in `also`.
     """
     child = multiprocessing.get_context("fork").Process(target=_killing_at, args=(point, work, also))
     child.start()
@@ -50,8 +50,9 @@ def _killing_at(point: int, work: Callable[[], None], also: Sequence[tuple[type,
 
         return wrapped
 
-    statements = [(psycopg.Cursor, "execute"), (psycopg.Connection, "commit"), (psycopg.Copy, "write_row")]
-    for owner, name in (*statements, *also):
+    statements = [(psycopg.Cursor, "execute"), (psycopg.Connection, "commit")]
+    copies = [(psycopg.Copy, "write_row"), (psycopg.Copy, "write")]
+    for owner, name in (*statements, *copies, *also):
         setattr(owner, name, around(getattr(owner, name)))
     work()
     os._exit(0)

@@ -86,7 +86,9 @@ def a_batch(intake: Intake, _line: Line, number: int) -> set[str]:
 
 
 def answered(intake: Intake, events: Sequence[Any], principal: Principal) -> list[dict[str, Any]]:
-    return [orjson.loads(answer) for answer in answers(intake.admit([Item(event) for event in events], principal))]
+    admitted = intake.admit_in_hope(orjson.dumps(events), principal, events_max=100)
+    admitted = admitted or intake.admit([Item(event) for event in events], principal)
+    return [orjson.loads(answer) for answer in answers(admitted)]
 
 
 def a_transaction(intake: Intake, line: Line, number: int) -> set[str]:
@@ -108,21 +110,62 @@ def intake_of(line: Line) -> Intake:
     )
 
 
-def in_hope(intake: Intake, line: Line, number: int) -> set[str]:
-    """The same batch by a gate that does not look first, is overtaken by the repeat in it, and then looks."""
-    with pytest.MonkeyPatch.context() as patched:
-        patched.setattr(_gate_intake, "HOPE_EVENTS_MIN", 1)
-        patched.setattr(_gate_intake, "HOPE_AFTER_BATCHES", 0)
-        return a_batch(intake, line, number)
+@pytest.fixture
+def hoping(one_partition: Line, monkeypatch: pytest.MonkeyPatch) -> Line:
+    """A line whose gate writes every batch in hope that all of it is valid and new, two events at a time."""
+    monkeypatch.setattr(_gate_intake, "HOPE_EVENTS_MIN", 1)
+    monkeypatch.setattr(_gate_intake, "HOPE_AFTER_BATCHES", 0)
+    monkeypatch.setattr(_gate_intake, "PART_EVENTS", 2)
+    return one_partition
 
 
-@pytest.mark.parametrize("stride", [4, pytest.param(1, marks=pytest.mark.slow)], ids=["slice", "every"])
-@pytest.mark.parametrize(("send", "rows_of_one"), [(a_batch, 8), (in_hope, 8), (a_transaction, 4)])
+def all_new(intake: Intake, _line: Line, number: int) -> set[str]:
+    """The hope is true: fresh events and a mark."""
+    fresh = [mark("traffic", number * 10 + 4, run=RUN), *events_of(range(number * 10, number * 10 + 4), run=RUN)]
+    return {answer["status"] for answer in answered(intake, fresh, CALLER)}
+
+
+def one_repeated(intake: Intake, _line: Line, number: int) -> set[str]:
+    """It is not: the server finds a key taken, and the gate looks."""
+    fresh = events_of(range(number * 10, number * 10 + 4), run=RUN)
+    statuses = [answer["status"] for answer in answered(intake, [*fresh, traffic(1, run=RUN)], CALLER)]
+    assert statuses[4:] == ["DUPLICATE"]
+    return set(statuses[:4])
+
+
+def one_refused(intake: Intake, _line: Line, number: int) -> set[str]:
+    """It is not: the gate finds a bad event when the server has the first ones."""
+    fresh = events_of(range(number * 10, number * 10 + 4), run=RUN)
+    statuses = [
+        answer["status"] for answer in answered(intake, [*fresh, traffic(number, run=RUN, currency="EUR")], CALLER)
+    ]
+    assert statuses[4:] == ["QUARANTINED"]
+    return set(statuses[:4])
+
+
+STRIDES = pytest.mark.parametrize("stride", [4, pytest.param(1, marks=pytest.mark.slow)], ids=["slice", "every"])
+
+
+@STRIDES
+@pytest.mark.parametrize(("send", "rows_of_one"), [(a_batch, 8), (a_transaction, 4)])
 def test_killed_at_any_statement_a_request_is_whole_or_not_there(
     line: Line, send: Send, rows_of_one: int, stride: int
 ) -> None:
     """At every boundary: all of the request's rows or none, each with its record; sent again it is ADMITTED or DUPLICATE
     as a whole, and then it is there once."""
+    kill_everywhere(line, send, rows_of_one, stride)
+
+
+@STRIDES
+@pytest.mark.parametrize(("send", "rows_of_one"), [(all_new, 5), (one_repeated, 4), (one_refused, 5)])
+def test_killed_at_any_statement_a_batch_in_hope_is_whole_or_not_there(
+    hoping: Line, send: Send, rows_of_one: int, stride: int
+) -> None:
+    """The same where events are judged while the server writes, true hopes and wrong ones."""
+    kill_everywhere(hoping, send, rows_of_one, stride)
+
+
+def kill_everywhere(line: Line, send: Send, rows_of_one: int, stride: int) -> None:
     line.begin_run()
     intake_of(line).admit([Item(event) for event in events_of(range(1, 3), run=RUN)], CALLER)  # what is repeated
     seen: set[str] = set()
@@ -200,17 +243,17 @@ def test_a_commit_or_its_answer_is_lost(line: Line, strike: Strike, proof: str, 
 
 def _strike_at_the_admission(line: Line, gate: Gate, proxy: WireProxy, strike: Strike, path: str, body: bytes) -> None:
     """Armed at the append, so that no reading transaction takes the blow; the answer is 503 with Retry-After."""
-    append = PostgresLog.appending
+    reserve = PostgresLog.reserve
 
     def arming(self: PostgresLog, *arguments: Any, **named: Any) -> Any:
         proxy.arm(strike)
-        return append(self, *arguments, **named)
+        return reserve(self, *arguments, **named)
 
-    PostgresLog.appending = arming  # type: ignore[method-assign]
+    PostgresLog.reserve = arming  # type: ignore[method-assign]
     try:
         answer = gate.request("POST", path, body)
     finally:
-        PostgresLog.appending = append  # type: ignore[method-assign]
+        PostgresLog.reserve = reserve  # type: ignore[method-assign]
         proxy.pass_on()
     assert (answer.status, answer.body["error"]) == (503, "unavailable")
     assert int(answer.headers["Retry-After"]) >= 1
@@ -222,9 +265,9 @@ def fail(*_arguments: Any, **_named: Any) -> Any:
 
 
 @contextmanager
-def append_and_fail(append: Callable[..., Any], *arguments: Any) -> Iterator[Any]:
-    with append(*arguments) as places:
-        yield places
+def write_and_fail(writing: Callable[..., Any], *arguments: Any) -> Iterator[None]:
+    with writing(*arguments):
+        yield
     fail()
 
 
@@ -241,14 +284,12 @@ def test_a_bus_that_fails_before_during_and_after_the_append(
             with monkeypatch.context() as failing:
                 match moment:
                     case "before":
-                        failing.setattr(PostgresLog, "appending", fail)
+                        failing.setattr(PostgresLog, "reserve", fail)
                     case "during":  # positions are taken, no record is written yet
                         failing.setattr(postgres_log, "copying", fail)
                     case _:
-                        append = PostgresLog.appending
-                        failing.setattr(
-                            PostgresLog, "appending", lambda *a, _append=append: append_and_fail(_append, *a)
-                        )
+                        writing = PostgresLog.writing
+                        failing.setattr(PostgresLog, "writing", lambda *a, _whole=writing: write_and_fail(_whole, *a))
                 for _ in range(2):
                     answer = gate.request("POST", "/v1/events", body)
                     assert (answer.status, answer.headers["Retry-After"]) == (503, "1")

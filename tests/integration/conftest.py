@@ -39,14 +39,6 @@ def finished(
 
 
 @pytest.fixture
-def one_partition(line: Line) -> Line:
-    """The line as profiles have it by default: one partition per topic, so that every terminal's order is kept."""
-    line.sql('delete from bus.heads where "partition" > 0')
-    line.bus.ensure_topics((), partitions=1)
-    return line
-
-
-@pytest.fixture
 def roles(line: Line) -> Iterator[Line]:
     """The line's database with roles and grants."""
     make_roles(line)

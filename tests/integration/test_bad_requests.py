@@ -28,6 +28,7 @@ from schemathesis.specs.openapi.checks import (
 from fraud_daemons.domain.envelope import EVENT_TYPES, OUTPUTS, make_event
 from fraud_daemons.domain.schemas import ReasonCode
 from fraud_daemons.state import principals
+from fraud_daemons.workers.control_ingress import _gate_intake
 from tests.gate import SCENARIO, Answer, Gate, mark, open_gate
 from tests.integration.whole_line import ask_for_report, reporter
 from tests.line import Line
@@ -235,11 +236,16 @@ def made(send: Callable[..., None], gate: Gate, ledger: Ledger, run: str, *, req
 
 
 @pytest.mark.parametrize("requests", [ALWAYS, pytest.param(WHOLE, marks=slow)])
+@pytest.mark.parametrize("in_hope", [False, True], ids=["with_care", "in_hope"])
 def test_damaged_events_and_transactions_are_answered_and_never_half_admitted(
-    line: Line, gate: Gate, requests: int
+    one_partition: Line, gate: Gate, monkeypatch: pytest.MonkeyPatch, in_hope: bool, requests: int
 ) -> None:
-    """Four of five requests are batches of damaged events, the fifth a damaged transaction."""
-    ledger = Ledger()
+    """Four of five requests are batches of damaged events, the fifth a damaged transaction. In hope the gate writes every
+    batch that looks good before it has judged it."""
+    line, ledger = one_partition, Ledger()
+    monkeypatch.setattr(_gate_intake, "HOPE_AFTER_BATCHES", 0 if in_hope else 10**9)
+    monkeypatch.setattr(_gate_intake, "HOPE_EVENTS_MIN", 1)
+    monkeypatch.setattr(_gate_intake, "PART_EVENTS", 2)
     made(post_damaged_events, gate, ledger, line.run, requests=requests * 4 // 5)
     made(post_damaged_transaction, gate, ledger, line.run, requests=requests // 5)
     check_nothing_is_half_done(line, gate, ledger)

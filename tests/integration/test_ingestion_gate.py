@@ -12,16 +12,12 @@ import orjson
 import pytest
 
 from fraud_daemons.bus.port import partition_of
+from fraud_daemons.domain.admission import MARK_KEY
 from fraud_daemons.postgres_runtime.connector import ConnectOptions, DsnSource
 from fraud_daemons.runtime.database import Database
-from fraud_daemons.state import admissions
 from fraud_daemons.workers.control_ingress import ingestion_gate
-from fraud_daemons.workers.control_ingress._gate_intake import (
-    HOPE_AFTER_BATCHES,
-    HOPE_EVENTS_MIN,
-    Intake,
-    keys_of_partitions,
-)
+from fraud_daemons.workers.control_ingress._gate_appending import keys_of_others
+from fraud_daemons.workers.control_ingress._gate_intake import Intake
 from tests.gate import CLIENT_KEY, Gate, admit_everything, events_of, free_port, mark, open_gate, prepare, traffic
 from tests.line import RUN, Line
 
@@ -166,7 +162,8 @@ def test_a_mark_follows_the_events_of_its_request_on_every_partition(line: Line,
 def test_there_is_a_key_for_every_partition() -> None:
     """The keys by which a mark reaches its partitions do land there."""
     for partitions in (1, 2, 3, 64):
-        assert [partition_of(key, partitions) for key in keys_of_partitions(partitions)] == list(range(partitions))
+        keys = (MARK_KEY, *keys_of_others(MARK_KEY, partitions))
+        assert sorted(partition_of(key, partitions) for key in keys) == list(range(partitions))
 
 
 def test_ndjson_and_single_events_are_taken(gate: Gate) -> None:
@@ -257,38 +254,6 @@ def test_an_event_is_one_per_run_and_type(line: Line, gate: Gate) -> None:
     seal(line, gate)
     [(partitions,)] = line.sql("select count(*) from bus.heads where topic = 'traffic'")
     assert {len(objects(line, "ig/receipts", run=run)) for run in runs} == {1 + partitions}, "a mark has one in each"
-
-
-def test_a_sender_of_new_events_is_not_looked_up_until_he_repeats(
-    line: Line, gate: Gate, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """After enough large batches without a repeat none is looked up; one that repeats all the same is answered as ever."""
-    run = line.begin_run("platform_20260101T101010Z")
-    looked: list[int] = []
-    look = admissions.receipts
-    monkeypatch.setattr(admissions, "receipts", lambda c, ids: looked.append(len(ids)) or look(c, ids))
-
-    def batch(number: int) -> list[dict[str, Any]]:
-        return [traffic(n, run=run) for n in range(number * HOPE_EVENTS_MIN, (number + 1) * HOPE_EVENTS_MIN)]
-
-    first = [gate.post(batch(number)).results for number in range(HOPE_AFTER_BATCHES + 2)]
-    assert {result["status"] for results in first for result in results} == {"ADMITTED"}
-    assert len(looked) == HOPE_AFTER_BATCHES
-
-    half = [*batch(1)[:50], *batch(50)[50:]]
-    mixed = gate.post(half).results
-    assert [result["status"] for result in mixed] == ["DUPLICATE"] * 50 + ["ADMITTED"] * 50
-    assert [result["receipt"] for result in mixed[:50]] == [result["receipt"] for result in first[1][:50]]
-    assert len(looked) == HOPE_AFTER_BATCHES + 1, "overtaken once, then looked up"
-    assert gate.post(batch(2)).statuses == ["DUPLICATE"] * HOPE_EVENTS_MIN
-    assert len(looked) == HOPE_AFTER_BATCHES + 2, "who repeats is looked up at once"
-
-    admitted = (HOPE_AFTER_BATCHES + 2) * HOPE_EVENTS_MIN + 50
-    assert line.sql("select count(*) from ig.admissions where platform_run_id = %s", (run,)) == [(admitted,)]
-    assert len([r for r in line.records("traffic") if r.platform_run_id == run]) == admitted
-    assert line.sql("select sum(repeats)::int from ig.repeats where platform_run_id = %s", (run,)) == [
-        (50 + HOPE_EVENTS_MIN,)
-    ]
 
 
 def test_the_same_events_over_several_connections_are_admitted_once(line: Line, gate: Gate) -> None:

@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterable
 from http import HTTPStatus
 from typing import Any
 
-from fraud_daemons.domain.admission import Malformed, TooMany, read_batch
+from fraud_daemons.domain.admission import Item, Malformed, TooMany, read_batch
 from fraud_daemons.domain.card_numbers import REMOVED_TEXT, holds_pan
 from fraud_daemons.domain.json_depth import is_deeper
 from fraud_daemons.errors import FatalFault, OverloadFault, TransientFault
@@ -142,9 +142,18 @@ class GateApp:
         self._open_for_business()
         principal = self._keys.principal(request.key)
         self._pressure.check()
-        body = self._body(request)
+        body, ndjson = request.body(bytes_max=self._body_bytes_max), request.content_type in NDJSON_TYPES
+        admitted = self._intake.admit_in_hope(body, principal, ndjson=ndjson, events_max=self._batch_events_max)
+        if admitted is None:
+            admitted = self._intake.admit(self._events(body, ndjson=ndjson), principal)
+        results = ",".join(answers(admitted))
+        return Reply(HTTPStatus.OK, f'{{"results":[{results}]}}'.encode())
+
+    def _events(self, body: bytes, *, ndjson: bool) -> list[Item]:
+        """The events of a body, whatever they are. Raises Refused."""
+        self._check_depth(body)
         try:
-            items = read_batch(body, ndjson=request.content_type in NDJSON_TYPES, events_max=self._batch_events_max)
+            return read_batch(body, ndjson=ndjson, events_max=self._batch_events_max)
         except TooMany as many:
             raise Refused(
                 HTTPStatus.REQUEST_ENTITY_TOO_LARGE, "batch_too_large", str(many), fix="send smaller batches"
@@ -156,18 +165,17 @@ class GateApp:
                 str(malformed),
                 fix="send one event, a JSON array of events, or one event per line (application/x-ndjson)",
             ) from malformed
-        results = ",".join(answers(self._intake.admit(items, principal)))
-        return Reply(HTTPStatus.OK, f'{{"results":[{results}]}}'.encode())
 
     def _post_transaction(self, request: Request) -> Reply:
         self._open_for_business()
         principal = self._keys.principal(request.key)
         self._pressure.check()
-        return self._transactions.take(self._body(request), principal)
-
-    def _body(self, request: Request) -> bytes:
-        """The body within its limits, before anything of it is parsed. Raises Refused."""
         body = request.body(bytes_max=self._body_bytes_max)
+        self._check_depth(body)
+        return self._transactions.take(body, principal)
+
+    def _check_depth(self, body: bytes) -> None:
+        """Raises Refused. What is admitted in hope is not asked: valid events are as deep as their schemas."""
         if is_deeper(body, self._json_depth_max):
             raise Refused(
                 HTTPStatus.BAD_REQUEST,
@@ -175,7 +183,6 @@ class GateApp:
                 f"arrays and objects are nested more than {self._json_depth_max} deep",
                 fix="send events as their schemas say; an event in an array is three deep",
             )
-        return body
 
     def _get_decision(self, request: Request) -> Reply:
         self._keys.principal(request.key)

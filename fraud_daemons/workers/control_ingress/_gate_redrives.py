@@ -63,7 +63,7 @@ class Redrives(StatelessHandler):
             return RedriveAnswer("REFUSED", NO_KEY, f"no key of {row['producer']} is accepted now")
         item = _item(bytes(row["body"]))
         with self._beside(connection) as at:
-            known = runs.existing(at(PLATFORM_DSN), named_runs([item]))
+            known = runs.existing(at(PLATFORM_DSN), named_runs([item.value]))
         candidates, refusals = judge([item], scope=scope, currency=self._currency, known_runs=known)
         if candidates:
             before = admissions.receipts(connection, [candidates[0].identity])
