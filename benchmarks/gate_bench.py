@@ -53,10 +53,12 @@ COMMAND_SECONDS_MAX = 180
 
 
 class Alone:
-    """A platform of the gate's pack only."""
+    """A platform of the gate's pack only; of another checkout when one is named."""
 
-    def __init__(self, run_dir: Path) -> None:
+    def __init__(self, run_dir: Path, *, tree: Path = ROOT) -> None:
         self.run_dir = run_dir
+        self._tree = tree
+        self._command = tree / ".venv/bin/platform" if tree != ROOT else COMMAND
         mine = {
             "PLATFORM_PROFILE_RUN_DIR": str(run_dir),
             "PLATFORM_PROFILE_PACKS": "control_ingress",
@@ -66,7 +68,7 @@ class Alone:
 
     def say(self, *words: str) -> Any:
         done = subprocess.run(
-            [str(COMMAND), *words, "--json"], cwd=ROOT, env=self._environment, capture_output=True, text=True,
+            [str(self._command), *words, "--json"], cwd=self._tree, env=self._environment, capture_output=True, text=True,
             timeout=COMMAND_SECONDS_MAX, check=False,
         )  # fmt: skip
         if done.returncode:
@@ -311,9 +313,9 @@ def measured(alone: Alone, plan: argparse.Namespace) -> dict[str, Any]:
 
 
 @contextlib.contextmanager
-def running(run_dir: Path | None) -> Iterator[Alone]:
+def running(run_dir: Path | None, *, tree: Path = ROOT) -> Iterator[Alone]:
     folder = run_dir or Path(tempfile.mkdtemp(prefix="fp", dir="/tmp"))
-    alone = Alone(folder / "run")
+    alone = Alone(folder / "run", tree=tree)
     try:
         alone.say("up", "--timeout", "120")
         yield alone
