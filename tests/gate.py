@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import orjson
+import pytest
 
 from fraud_daemons.clock import SystemClock
 from fraud_daemons.domain.admission import Item, Settled, judge, named_runs
@@ -18,6 +19,7 @@ from fraud_daemons.domain.identity import derived_id
 from fraud_daemons.runtime.activity import Activity
 from fraud_daemons.state import principals
 from fraud_daemons.state.principals import Principal
+from fraud_daemons.workers.control_ingress import _gate_intake
 from fraud_daemons.workers.control_ingress._gate_answers import admitted_answers
 from fraud_daemons.workers.control_ingress._gate_appending import Appended
 from fraud_daemons.workers.control_ingress._gate_intake import Admitted, Intake
@@ -108,6 +110,13 @@ def open_gate(line: Line, *, settings: Mapping[str, Any] | None = None) -> Itera
         yield Gate(line.ports["gate"], activities, context.stop)
     finally:
         activities[0].close()
+
+
+def hope_of_everything(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every batch is written in hope that all of it is valid and new, and judged two events at a time."""
+    monkeypatch.setattr(_gate_intake, "HOPE_AFTER_BATCHES", 0)
+    monkeypatch.setattr(_gate_intake, "HOPE_EVENTS_MIN", 1)
+    monkeypatch.setattr(_gate_intake, "PART_EVENTS", 2)
 
 
 def admit_everything(_gate: Intake, items: Sequence[Item], principal: Principal) -> Admitted:

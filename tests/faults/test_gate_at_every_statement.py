@@ -27,13 +27,12 @@ from fraud_daemons.evidence.s3 import S3EvidenceStore
 from fraud_daemons.postgres_runtime.connector import ConnectOptions, DsnSource, close_thread_connections
 from fraud_daemons.runtime.database import Database
 from fraud_daemons.state.principals import Principal
-from fraud_daemons.workers.control_ingress import _gate_intake
 from fraud_daemons.workers.control_ingress._gate_intake import Intake, answers
 from fraud_daemons.workers.control_ingress._gate_receipts import FreshReceipts
 from fraud_daemons.workers.control_ingress._gate_transactions import Transactions
 from fraud_daemons.workers.control_ingress.ingestion_gate import WORKER as GATE
 from tests.faults.killing import killed_at
-from tests.gate import CLIENT_KEY, Gate, events_of, mark, open_gate, prepare, traffic
+from tests.gate import CLIENT_KEY, Gate, events_of, hope_of_everything, mark, open_gate, prepare, traffic
 from tests.line import RUN, Line
 
 POINTS_MAX = 400
@@ -112,10 +111,7 @@ def intake_of(line: Line) -> Intake:
 
 @pytest.fixture
 def hoping(one_partition: Line, monkeypatch: pytest.MonkeyPatch) -> Line:
-    """A line whose gate writes every batch in hope that all of it is valid and new, two events at a time."""
-    monkeypatch.setattr(_gate_intake, "HOPE_EVENTS_MIN", 1)
-    monkeypatch.setattr(_gate_intake, "HOPE_AFTER_BATCHES", 0)
-    monkeypatch.setattr(_gate_intake, "PART_EVENTS", 2)
+    hope_of_everything(monkeypatch)
     return one_partition
 
 

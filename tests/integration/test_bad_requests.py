@@ -28,8 +28,7 @@ from schemathesis.specs.openapi.checks import (
 from fraud_daemons.domain.envelope import EVENT_TYPES, OUTPUTS, make_event
 from fraud_daemons.domain.schemas import ReasonCode
 from fraud_daemons.state import principals
-from fraud_daemons.workers.control_ingress import _gate_intake
-from tests.gate import SCENARIO, Answer, Gate, mark, open_gate
+from tests.gate import SCENARIO, Answer, Gate, hope_of_everything, mark, open_gate
 from tests.integration.whole_line import ask_for_report, reporter
 from tests.line import Line
 
@@ -243,9 +242,8 @@ def test_damaged_events_and_transactions_are_answered_and_never_half_admitted(
     """Four of five requests are batches of damaged events, the fifth a damaged transaction. In hope the gate writes every
     batch that looks good before it has judged it."""
     line, ledger = one_partition, Ledger()
-    monkeypatch.setattr(_gate_intake, "HOPE_AFTER_BATCHES", 0 if in_hope else 10**9)
-    monkeypatch.setattr(_gate_intake, "HOPE_EVENTS_MIN", 1)
-    monkeypatch.setattr(_gate_intake, "PART_EVENTS", 2)
+    if in_hope:
+        hope_of_everything(monkeypatch)
     made(post_damaged_events, gate, ledger, line.run, requests=requests * 4 // 5)
     made(post_damaged_transaction, gate, ledger, line.run, requests=requests // 5)
     check_nothing_is_half_done(line, gate, ledger)

@@ -11,9 +11,8 @@ import pytest
 
 from fraud_daemons.domain.envelope import OUTPUTS
 from fraud_daemons.state import admissions
-from fraud_daemons.workers.control_ingress import _gate_intake
 from fraud_daemons.workers.control_ingress._gate_intake import HOPE_AFTER_BATCHES, HOPE_EVENTS_MIN
-from tests.gate import CLIENT_KEY, Answer, Gate, mark, open_gate, traffic
+from tests.gate import CLIENT_KEY, Answer, Gate, hope_of_everything, mark, open_gate, traffic
 from tests.line import RUN, Line
 
 
@@ -25,10 +24,7 @@ def gate(one_partition: Line) -> Iterator[Gate]:
 
 @pytest.fixture
 def hopeful(gate: Gate, monkeypatch: pytest.MonkeyPatch) -> Gate:
-    """A gate that hopes of every batch, and judges two events at a time."""
-    monkeypatch.setattr(_gate_intake, "HOPE_AFTER_BATCHES", 0)
-    monkeypatch.setattr(_gate_intake, "HOPE_EVENTS_MIN", 1)
-    monkeypatch.setattr(_gate_intake, "PART_EVENTS", 2)
+    hope_of_everything(monkeypatch)
     return gate
 
 
@@ -226,8 +222,7 @@ def test_topics_with_several_partitions_are_never_hoped_for(
     line: Line, monkeypatch: pytest.MonkeyPatch, looked: list[int]
 ) -> None:
     """Where a key chooses the partition a record's place is known only when the event is judged."""
-    monkeypatch.setattr(_gate_intake, "HOPE_AFTER_BATCHES", 0)
-    monkeypatch.setattr(_gate_intake, "HOPE_EVENTS_MIN", 1)
+    hope_of_everything(monkeypatch)
     with open_gate(line) as gate:
         assert gate.post([good(number) for number in range(9)]).statuses == ["ADMITTED"] * 9
     assert looked == [9]

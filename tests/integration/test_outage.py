@@ -6,7 +6,6 @@ import os
 import threading
 import time
 import uuid
-from collections.abc import Iterator
 from pathlib import Path
 
 import psycopg
@@ -32,7 +31,6 @@ from fraud_daemons.runtime.activity import Outcome, PlainActivity
 from fraud_daemons.runtime.loop import Limits, Loop
 from fraud_daemons.runtime.signals import StopRequest
 from tests.line import ROOT
-from tests.proxied import proxied, through
 
 pytestmark = pytest.mark.datastore
 
@@ -105,19 +103,6 @@ class Worker:
         beat = read_heartbeat(self.beat)
         assert beat is not None
         return beat.state, beat.reason
-
-
-@pytest.fixture
-def proxy(database: str) -> Iterator[WireProxy]:
-    with psycopg.connect(database) as owner:
-        owner.execute("create table effects (id integer primary key)")
-    with proxied(database) as running:
-        yield running
-
-
-@pytest.fixture
-def far(proxy: WireProxy, database: str) -> DsnSource:
-    return DsnSource(f"TEST_{uuid.uuid4().hex}", lambda: through(proxy, database))
 
 
 REFUSED, SILENT = ("refuse", "postgres: refused"), ("stall", "postgres: connect timeout")
