@@ -176,7 +176,7 @@ def test_killed_at_any_statement_of_a_redrive_it_happens_once(setting: faults.Se
     """For every boundary between statements: killed there and started again, the redriven record is in the state once and
     published once, the letter is REDRIVEN, the order DONE, and no checkpoint moved back."""
     killed = 0
-    for position, point in enumerate(range(1, 80)):
+    for position, point in enumerate(range(1, 120)):
         with setting.bus.transaction() as log:
             log.append([OutRecord("in", "k", f"e{position}", faults.RUN, orjson.dumps({"n": -1}))])
         Picky.mended = False
