@@ -6,6 +6,7 @@ wedged service cannot look alive.
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import http.client
 import os
@@ -39,6 +40,7 @@ WsgiApp = Callable[[dict[str, Any], Callable[..., Any]], Iterable[bytes]]
 class HttpService(PlainActivity):
     """Serves `app` on host:port with `threads` threads; as an activity it opens the port and probes itself.
 
+    `at_start` is what each thread does before its first request, such as opening its database session; a fault leaves it undone.
     `another_port` is asked when the port is taken: another one to try, or None when it may be no other.
     """
 
@@ -52,6 +54,7 @@ class HttpService(PlainActivity):
         body_bytes_max: int,
         health_path: str,
         detail: Callable[[], dict[str, Any]] = dict,
+        at_start: Callable[[], None] = lambda: None,
         another_port: Callable[[int], int | None] = lambda _: None,
     ) -> None:
         self.name = "http"
@@ -63,6 +66,7 @@ class HttpService(PlainActivity):
         self._body_bytes_max = body_bytes_max
         self._health_path = health_path
         self._detail = detail
+        self._at_start = at_start
         self._server: Any = None
         self._thread: threading.Thread | None = None
         self._answers: Counter[str] = Counter()
@@ -118,7 +122,7 @@ class HttpService(PlainActivity):
             self._app,
             map=self._sockets,
             sockets=[self._listening()],
-            _dispatcher=_dispatcher(self._threads),
+            _dispatcher=_dispatcher(self._threads, self._at_start),
             connection_limit=CONNECTIONS_MAX,
             max_request_body_size=self._body_bytes_max,
             recv_bytes=RECEIVED_BYTES_MAX,
@@ -204,11 +208,17 @@ class LastInFirstOut:
             self.notify()
 
 
-def _dispatcher(threads: int) -> Any:
-    """The server's own way of handing requests to its threads, but for the order of these."""
+def _dispatcher(threads: int, at_start: Callable[[], None]) -> Any:
+    """The server's own way of handing requests to its threads, but for their start and the order in which they are taken."""
     from waitress.task import ThreadedTaskDispatcher
 
-    dispatcher = ThreadedTaskDispatcher()
+    class Dispatcher(ThreadedTaskDispatcher):  # type: ignore[misc]
+        def handler_thread(self, thread_no: int) -> None:
+            with contextlib.suppress(TransientFault, FatalFault):
+                at_start()
+            super().handler_thread(thread_no)
+
+    dispatcher = Dispatcher()
     dispatcher.queue_cv = LastInFirstOut(dispatcher.lock)
     dispatcher.set_thread_count(threads)
     return dispatcher

@@ -5,6 +5,7 @@ from __future__ import annotations
 import http.client
 import os
 import threading
+import time
 from collections.abc import Iterator
 from typing import Any
 
@@ -254,6 +255,29 @@ def test_an_event_is_one_per_run_and_type(line: Line, gate: Gate) -> None:
     seal(line, gate)
     [(partitions,)] = line.sql("select count(*) from bus.heads where topic = 'traffic'")
     assert {len(objects(line, "ig/receipts", run=run)) for run in runs} == {1 + partitions}, "a mark has one in each"
+
+
+def sessions(line: Line) -> int:
+    return int(line.sql("select count(*) from pg_stat_activity where datname = current_database()")[0][0])
+
+
+def test_every_thread_has_its_session_before_its_first_request(line: Line) -> None:
+    """A quiet gate turns in one thread; when many callers come at once the others need not connect first."""
+    prepare(line)
+    before = sessions(line)
+    with open_gate(line, settings={"gate.threads": 6}) as gate:
+        ends = time.monotonic() + 10
+        while sessions(line) < before + 6:
+            assert time.monotonic() < ends
+            time.sleep(0.02)
+        gate.post(events_of(range(5), run=RUN))
+        opened = sessions(line)
+        callers = [threading.Thread(target=gate.post, args=(events_of(range(5), run=RUN),)) for _ in range(12)]
+        for caller in callers:
+            caller.start()
+        for caller in callers:
+            caller.join()
+        assert sessions(line) == opened
 
 
 def test_the_same_events_over_several_connections_are_admitted_once(line: Line, gate: Gate) -> None:

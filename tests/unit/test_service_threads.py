@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from fraud_daemons.errors import TransientFault
 from fraud_daemons.runtime.service import HttpService
 
 HOST, THREADS = "127.0.0.1", 4
@@ -24,9 +25,20 @@ class Threads:
         self.by: list[str] = []
         self.held = threading.Semaphore(0)
         self.let_go = threading.Event()
+        self.started: list[str] = []
         self.service = HttpService(
-            self._answer, host=HOST, port=port, threads=THREADS, body_bytes_max=1024, health_path="/healthz"
+            self._answer,
+            host=HOST,
+            port=port,
+            threads=THREADS,
+            body_bytes_max=1024,
+            health_path="/healthz",
+            at_start=self._start,
         )
+
+    def _start(self) -> None:
+        self.started.append(threading.current_thread().name)
+        raise TransientFault("the database is away", reason="test: away")
 
     def _answer(self, environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
         if environ["PATH_INFO"] == "/hold":
@@ -65,7 +77,7 @@ def test_one_request_at_a_time_stays_with_one_thread(threads: Threads) -> None:
 
 
 def test_as_many_requests_at_once_as_there_are_threads_all_have_one(threads: Threads) -> None:
-    """No thread is forgotten, and what comes beyond them waits for the first that is free."""
+    """Whatever befell them at their start; what comes beyond them waits for the first that is free."""
     asking = [threading.Thread(target=threads.ask, args=("/hold",)) for _ in range(THREADS)]
     for one in asking:
         one.start()
@@ -78,4 +90,5 @@ def test_as_many_requests_at_once_as_there_are_threads_all_have_one(threads: Thr
     threads.let_go.set()
     for one in [*asking, late]:
         one.join(30)
-    assert len(set(threads.by[-THREADS - 1 :])) == THREADS
+    assert set(threads.by[-THREADS - 1 :]) == set(threads.started)
+    assert len(threads.started) == THREADS

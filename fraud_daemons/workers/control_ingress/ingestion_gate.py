@@ -127,6 +127,7 @@ def build(context: WorkerContext) -> list[Activity]:
         body_bytes_max=get("gate.body_bytes_max"),
         health_path="/healthz",
         detail=lambda: {"events_answered": dict(intake.answered)},
+        at_start=partial(_open_session, database),
         another_port=partial(context.another_port, "gate"),
     )
     return [
@@ -152,6 +153,12 @@ def build(context: WorkerContext) -> list[Activity]:
         ),
         DiskWatch(disk),
     ]
+
+
+def _open_session(database: Database) -> None:
+    """A busy thread keeps its turn, so another may get its first request hours after the start: no session is opened then."""
+    with database.scope() as connection:
+        connection.execute("select 1")
 
 
 def _database_of(context: WorkerContext, name: str) -> Database:
