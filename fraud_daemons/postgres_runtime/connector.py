@@ -47,6 +47,9 @@ __all__ = [
 
 PEER_READS_MAX = 8
 
+_spread = random.SystemRandom()
+"""Spreads reconnects. Of its own: a connect in one thread changes no seeded draw in another."""
+
 Connection = psycopg.Connection[Any]
 ConnectionOf = Callable[[str], Connection]
 """A connection by DSN name, for whoever reads tables of several components: they may stand on several servers."""
@@ -216,7 +219,7 @@ def _open(key: _Key, source: DsnSource, options: ConnectOptions) -> _Held:
     known = dict(_generation)  # from before: a change found while we connect outdates us too
     connection = open_session(source, options)
     server = f"{connection.info.host}:{connection.info.port}"
-    age = options.age_max * random.uniform(0.8, 1.0)  # noqa: S311 - spreads reconnects, guards nothing
+    age = options.age_max * _spread.uniform(0.8, 1.0)
     held = _Held(connection, server, known.get(server, 0), expires=time.monotonic() + age)
     _cache.held[key] = held
     return held
