@@ -36,7 +36,7 @@ KEY = "key-of-a-careless-caller"
 LINES = ("admitted_equals_published", "admitted_equals_receipts", "quarantined_equals_quarantine_objects")
 REASONS = {str(code) for code in ReasonCode}
 ALWAYS, WHOLE = 120, 5000
-"""Requests of each source; together the whole is ten thousand."""
+"""Requests of each source; together, the damaged ones twice, the whole is fifteen thousand."""
 slow = (pytest.mark.slow, pytest.mark.timeout(3600))
 
 
