@@ -325,6 +325,7 @@ def test_a_reset_in_the_middle_of_any_answer_of_the_database(line: Line) -> None
 def test_a_redrive_killed_at_any_statement_admits_once(line: Line, stride: int) -> None:
     """At every boundary: restarted, the event is admitted once, and the request has one answer."""
     prepare(line)
+    line.make_store()  # it runs before anything is forked: a child that is killed would leave its folder
     admitted = killed = 0
     for point in range(1, POINTS_MAX, stride):
         later = f"platform_20991231T{point:06}Z"
