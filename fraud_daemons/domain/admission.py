@@ -15,7 +15,7 @@ from typing import Any, Final, NamedTuple
 import orjson
 
 from fraud_daemons.domain.card_numbers import holds_pan, without_long_numbers, without_pans
-from fraud_daemons.domain.envelope import EVENT_TYPES, PROGRESS_MARK
+from fraud_daemons.domain.envelope import EVENT_TYPES, MARK_KEYS, PROGRESS_MARK
 from fraud_daemons.domain.identity import canonical_json, derived_id, frame_key
 from fraud_daemons.domain.schemas import ReasonCode, is_plain, validate_event
 
@@ -24,8 +24,8 @@ UNPINNED: Final = ""
 
 NAME_CHARACTERS_MAX: Final = 64
 
-MARK_KEY: Final = "mark-0"
-"""The key of a mark, which belongs to no flow; where a topic has several partitions, copies with other keys go to the rest."""
+MARK_KEY: Final = f"{MARK_KEYS}0"
+"""The key of a mark as it comes; where a topic has several partitions, copies with other keys go to the rest."""
 
 _OF_EVENTS: Final = frozenset(EVENT_TYPES) - {PROGRESS_MARK}
 """The topics that marks stand behind."""

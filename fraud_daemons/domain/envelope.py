@@ -14,6 +14,9 @@ PROGRESS_MARK: Final = "progress_mark"
 EVENT_TYPES: Final = (*OUTPUTS, TRUTH, PROGRESS_MARK)
 SCHEMA_VERSION: Final = "1"
 
+MARK_KEYS: Final = "mark-"
+"""How a mark's key on the bus begins: it belongs to no flow and no place, and has one key for each partition it goes to."""
+
 OrderKey = tuple[str, int]
 """A place in a world's total order: (occurred_at, source_seq). The time format sorts as text."""
 

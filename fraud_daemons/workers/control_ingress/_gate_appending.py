@@ -16,6 +16,7 @@ from typing import NamedTuple
 from fraud_daemons.bus.port import OutRecord, partition_of
 from fraud_daemons.bus.postgres_log import Place, PostgresLog, encoded
 from fraud_daemons.domain.admission import Candidate
+from fraud_daemons.domain.envelope import MARK_KEYS
 from fraud_daemons.postgres_runtime.connector import Connection
 from fraud_daemons.state import admissions
 from fraud_daemons.workers.control_ingress._gate_answers import admitted_answers
@@ -104,7 +105,7 @@ def keys_of_others(key: str, partitions: int) -> tuple[str, ...]:
     keys: dict[int, str] = {}
     number = 0
     while len(keys) < partitions:  # bounded: CRC-32 spreads, and there are at most 64 partitions
-        other = f"mark-{number}"
+        other = f"{MARK_KEYS}{number}"
         keys.setdefault(partition_of(other, partitions), other)
         number += 1
     del keys[partition_of(key, partitions)]

@@ -13,11 +13,9 @@ from typing import Any, Final
 
 import orjson
 
+from fraud_daemons.domain.envelope import MARK_KEYS
 from fraud_daemons.evidence.archive_lines import ArchivedRecord
 from fraud_daemons.state.admissions import OF_RUN
-
-MARK_KEY: Final = "mark-"
-"""How the key of a progress mark begins."""
 
 _BODY: Final = "convert_from(body, 'UTF8')::jsonb"
 _PLACE: Final = "topic || '|' || \"partition\" || '|' || \"position\" || '|' || event_id"
@@ -70,7 +68,7 @@ class Logged:
     def sql(self) -> str:
         """What is on the bus."""
         shape = f"{_BODY} ->> '{self.field}'" if self.field else _PLACE if self.places else "event_id"
-        unmarked = "" if self.marks else f" and record_key not like '{MARK_KEY}%%'"
+        unmarked = "" if self.marks else f" and record_key not like '{MARK_KEYS}%%'"
         chosen = f" and ({' or '.join(each.sql for each in self.only)})" if self.only else ""
         return f"select {shape} from bus.log where {self._of_run}{unmarked}{chosen}"
 
@@ -84,7 +82,7 @@ class Logged:
 
     def counts(self, topic: str, record: ArchivedRecord) -> bool:
         """What the SQL says, of an archived record."""
-        if not self.marks and record.key.startswith(MARK_KEY):
+        if not self.marks and record.key.startswith(MARK_KEYS):
             return False
         if not self.only:
             return True
